@@ -1,0 +1,89 @@
+"""## Land Kafka's log in the raw zone, every minute
+
+**What it does.** `plan` compares the ledger with the log and gives out bounded ranges of offsets; `land` writes their
+records verbatim to Parquet, a task a group of partitions; `commit` turns what was landed into segments of the ledger,
+each by compare-and-swap; `report_stops` fails while a partition can't go on, with the reason and the remedy.
+
+**What you can do safely.** Clear or trigger any task or run at any time, also two at once: progress lives in
+`ledger.partitions`, never in Airflow. A task that came too late says `StaleAttempt`, and nothing is to be done.
+
+**When it fails.**
+
+| message | meaning | remedy |
+|---|---|---|
+| `OffsetsExpired` | Kafka deleted records before they were landed | `declare_loss`; raise the topic's retention |
+| `TopicRecreated` | the topic was deleted and created again | `declare_loss` closes the old incarnation |
+| `LogTruncated` | the log ends before landed offsets | create the topic again, then `declare_loss` |
+| `ProducerTimestamps` | records with CreateTime | set LogAppendTime on the topic, then `declare_loss` |
+| cannot connect | broker or PostgreSQL is down | bring it up; the next run catches up by itself |
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
+
+
+@dag(
+    schedule="* * * * *",
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    default_args=TASK_DEFAULTS,
+    doc_md=__doc__,
+    tags=["clickstream"],
+)
+def drain_clickstream() -> None:
+    """Plan, land, commit."""
+
+    @task
+    def plan(run_id: str) -> list[int]:
+        """Give out ranges; returns the ids of the drains."""
+        from clickstream.drain.plan import plan
+        from clickstream.settings import settings
+
+        with ledger() as conn:
+            return plan(conn, settings(), run_id)
+
+    @task(pool="drain", execution_timeout=timedelta(minutes=10))
+    def land(drain_id: int, run_id: str) -> str | None:
+        """Land one drain's ranges; returns the id of the attempt."""
+        from clickstream.drain.land import land
+        from clickstream.settings import settings
+
+        with ledger() as conn:
+            attempt_id = land(conn, settings(), drain_id, run_id)
+        return attempt_id and str(attempt_id)
+
+    @task(trigger_rule="all_done", outlets=[RAW_ZONE])
+    def commit(attempts: list[str | None]) -> int:
+        """Record what was landed; returns the number of segments."""
+        from uuid import UUID
+
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from clickstream.drain.commit import commit
+        from clickstream.settings import settings
+
+        landed = [UUID(attempt) for attempt in attempts if attempt]
+        if not landed:
+            raise AirflowSkipException("Nothing was landed.")
+        with ledger() as conn:
+            return commit(conn, settings(), landed)
+
+    @task(trigger_rule="all_done", retries=0)
+    def report_stops() -> None:
+        """Fail while a partition is stopped."""
+        from clickstream.drain.plan import report_stops
+        from clickstream.settings import settings
+
+        with ledger() as conn:
+            report_stops(conn, settings())
+
+    drains = plan(run_id="{{ run_id }}")
+    committed = commit(land.partial(run_id="{{ run_id }}").expand(drain_id=drains))
+    drains >> committed >> report_stops()
+
+
+drain_clickstream()

@@ -1,0 +1,6 @@
+"""The library behind the DAGs: exact micro-batches from Kafka's log to PostgreSQL.
+
+Rooms: `settings` (every setting), `broker` (what Kafka says), `storage` (files), `ledger` (the only truth
+about progress, and all SQL), `drain` (log to raw zone), `aggregate` (raw zone to published windows),
+`remedies` (the manual ways out), `errors` (everything that can stop the pipeline).
+"""

@@ -1,0 +1,1 @@
+"""From Kafka's log to the raw zone: plan bounded ranges, land them, commit them."""

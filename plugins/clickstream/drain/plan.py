@@ -1,0 +1,120 @@
+"""Which offsets to land next, and which partitions can't go on."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+from clickstream import broker
+from clickstream.errors import LogTruncated, PartitionsStopped, ProducerTimestamps, TopicRecreated
+from clickstream.ledger import drains
+from clickstream.ledger.drains import Progress, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg import Connection
+
+    from clickstream.errors import PartitionStopped
+    from clickstream.settings import Settings
+
+
+def plan(conn: Connection[Any], settings: Settings, dag_run_id: str) -> list[int]:
+    """Compare the ledger with the log and give out bounded ranges.
+
+    A stopped partition is marked so in the ledger and left out.
+
+    Returns:
+        The ids of the drains, one a group of partitions; none where nothing is to be landed.
+    """
+    state = broker.describe(settings)
+    known = drains.progress(conn, settings.topic)
+    if not [row for row in known if row.topic_id != state.topic_id]:
+        known = _adopt_new_partitions(conn, state, known)
+    ranges = []
+    for row in known:
+        error = condition(row, state)
+        if not isinstance(error, TopicRecreated):
+            drains.observe(
+                conn,
+                topic_id=row.topic_id,
+                partition=row.partition,
+                start=state.starts[row.partition],
+                end=max(state.ends[row.partition], row.log_end_offset),
+                observed_at=state.observed_at,
+            )
+        if error is not None:
+            drains.stop(conn, row.topic_id, row.partition, error)
+        elif row.next_offset < state.ends[row.partition]:
+            ranges.append(
+                Range(
+                    topic=row.topic,
+                    topic_id=row.topic_id,
+                    partition=row.partition,
+                    first_offset=row.next_offset,
+                    end_offset=min(state.ends[row.partition], row.next_offset + settings.drain_max_offsets),
+                )
+            )
+    return [drains.register_drain(conn, group, dag_run_id) for group in balanced(ranges, settings.drain_groups)]
+
+
+def _adopt_new_partitions(conn: Connection[Any], state: broker.TopicState, known: Sequence[Progress]) -> list[Progress]:
+    """Begin with partitions that have no row: a new topic at its log's start, a later partition at 0."""
+    for partition in sorted(state.starts.keys() - {row.partition for row in known}):
+        drains.adopt(
+            conn,
+            topic=state.topic,
+            topic_id=state.topic_id,
+            partition=partition,
+            first_offset=0 if known else state.starts[partition],
+            observed_at=state.observed_at,
+        )
+    return drains.progress(conn, state.topic)
+
+
+def condition(row: Progress, state: broker.TopicState) -> PartitionStopped | None:
+    """What stops a partition, if anything."""
+    name = f"{row.topic}/{row.partition}"
+    if row.topic_id != state.topic_id:
+        return TopicRecreated(
+            f"{name}: the topic was deleted and created again (topic_id {row.topic_id} is now {state.topic_id})."
+            f" Records from offset {row.next_offset} on that were not landed are gone. Run declare_loss (dry run"
+            " first) to close the old incarnation and begin with the new one; refill from the archive what was lost.",
+            offset=row.next_offset,
+        )
+    if not state.log_append_time:
+        return ProducerTimestamps(
+            f"{name}: the topic's message.timestamp.type is CreateTime, so record timestamps are the producers', and"
+            " lateness and retention can't be trusted. Set it to LogAppendTime; records written meanwhile stop the"
+            " partition until declare_loss.",
+            offset=row.next_offset,
+        )
+    if state.starts[row.partition] > row.next_offset:
+        return broker.expired(name, row.next_offset, state.starts[row.partition])
+    seen = max(row.next_offset, row.log_end_offset)
+    if state.ends[row.partition] < seen or row.stopped == LogTruncated.kind:
+        # Once cut, the log may grow past what was seen, with other records at the same offsets.
+        return broker.truncated(name, seen, state.ends[row.partition])
+    return None
+
+
+def balanced(ranges: Sequence[Range], groups: int) -> list[list[Range]]:
+    """At most `groups` non-empty groups of about the same number of offsets (longest range first)."""
+    heap: list[tuple[int, int, list[Range]]] = [(0, number, []) for number in range(min(groups, len(ranges)))]
+    for item in sorted(ranges, key=lambda r: r.first_offset - r.end_offset):
+        offsets, number, group = heapq.heappop(heap)
+        group.append(item)
+        heapq.heappush(heap, (offsets + item.end_offset - item.first_offset, number, group))
+    return [group for _, _, group in sorted(heap, key=lambda entry: entry[1])]
+
+
+def report_stops(conn: Connection[Any], settings: Settings) -> None:
+    """Fail loudly if a partition is stopped.
+
+    Raises:
+        PartitionsStopped: With each one's reason and remedy.
+    """
+    stopped = drains.stops(conn, settings.topic)
+    if stopped:
+        listing = "\n".join(f"- [{s.stopped}] {s.stopped_reason}" for s in stopped)
+        raise PartitionsStopped(f"{len(stopped)} partitions are stopped; the others go on.\n{listing}")

@@ -1,0 +1,86 @@
+"""What can stop the pipeline. Each message names the value, the rule, and what to do next."""
+
+from __future__ import annotations
+
+
+class ClickstreamError(Exception):
+    """Base of every error that the pipeline raises on purpose.
+
+    Attributes:
+        retry_helps: Whether the same task may succeed when it is tried again as it is.
+    """
+
+    retry_helps = False
+
+
+class BrokerSilent(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """The broker is reachable but sends nothing."""
+
+    retry_helps = True
+
+
+class SettingsError(ClickstreamError):
+    """A setting is missing or outside of what is allowed."""
+
+
+class StaleAttempt(ClickstreamError):  # noqa: N818 - the name is the ledger's term
+    """Another attempt has committed, or a newer one exists. Nothing was changed by this one."""
+
+
+class StaleBase(ClickstreamError):  # noqa: N818 - the name is the ledger's term
+    """Event files or retired hours changed since this attempt read them. Nothing was published."""
+
+
+class ConservationBroken(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """An equation of the ledger would not hold. Nothing was published."""
+
+
+class OutputMismatch(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """A file is not what its writer reported: missing, of another size, or with other rows."""
+
+
+class RemedyRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """A manual remedy was asked for where it does not apply."""
+
+
+class PartitionStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
+    """A partition can't be drained further until a person acts; the other partitions go on.
+
+    Attributes:
+        kind: Short name of the condition, as in `ledger.partitions.stopped`.
+        offset: The first offset that can't be landed; everything before it can.
+    """
+
+    kind = "stopped"
+
+    def __init__(self, message: str, *, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class OffsetsExpired(PartitionStopped):
+    """Kafka's retention deleted records before they were landed."""
+
+    kind = "expired"
+
+
+class TopicRecreated(PartitionStopped):
+    """The topic was deleted and created again: same name, other topic_id."""
+
+    kind = "recreated"
+
+
+class LogTruncated(PartitionStopped):
+    """The log ends before offsets that were already landed or seen."""
+
+    kind = "truncated"
+
+
+class ProducerTimestamps(PartitionStopped):
+    """Records carry the producer's time (CreateTime) instead of the broker's (LogAppendTime)."""
+
+    kind = "create_time"
+
+
+class PartitionsStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
+    """At least one partition is stopped; the message lists each with its remedy."""

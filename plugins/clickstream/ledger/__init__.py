@@ -1,0 +1,1 @@
+"""The ledger: offsets, segments, batches and event files. All SQL of the pipeline lives here."""

@@ -1,0 +1,204 @@
+"""Ledger SQL of batches: claiming segments, registering attempts, releasing a batch that can't pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from clickstream.errors import RemedyRefused, StaleAttempt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from psycopg import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """An attempt at a batch, with the settings that the batch was claimed with."""
+
+    attempt_id: UUID
+    batch_id: int
+    attempt: int
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentFile:
+    """A segment of the batch that has a file."""
+
+    topic_id: str
+    partition: int
+    first_offset: int
+    end_offset: int
+    records: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFile:
+    """A live file of accepted events; the hour as YYYY-MM-DDTHH."""
+
+    hour: str
+    path: str
+    records: int
+
+
+HOUR_FORMAT = 'YYYY-MM-DD"T"HH24'
+
+
+def open_batch(conn: Connection[Any]) -> int | None:
+    """The id of the open batch, if there is one."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute("SELECT batch_id FROM ledger.batches WHERE state = 'open'").fetchone()
+
+
+def claim(conn: Connection[Any], *, max_offsets: int, settings: Mapping[str, Any], dag_run_id: str) -> int | None:
+    """The open batch or, where there is none, a new one of the oldest unclaimed segments.
+
+    Args:
+        conn: Connection of the writer.
+        max_offsets: Most offsets of a new batch; a single segment may have more.
+        settings: What a new batch records; all of its attempts use these.
+        dag_run_id: The run that claims.
+
+    Returns:
+        The batch's id; None where nothing waits.
+    """
+    with conn.transaction(), conn.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger.claim'))")
+        batch_id: int | None = open_batch(conn)
+        if batch_id is not None:
+            return batch_id
+        segments = _oldest_unclaimed(conn, max_offsets)
+        if not segments:
+            return None
+        batch_id = cursor.execute(
+            "INSERT INTO ledger.batches (planned, landed, absent, lost, settings, dag_run_id)"
+            " SELECT sum(end_offset - first_offset), sum(records), sum(absent), sum(lost), %s, %s"
+            " FROM ledger.segments WHERE segment_id = ANY(%s) RETURNING batch_id",
+            [Jsonb(dict(settings)), dag_run_id, segments],
+        ).fetchone()
+        cursor.execute("UPDATE ledger.segments SET batch_id = %s WHERE segment_id = ANY(%s)", [batch_id, segments])
+        return batch_id
+
+
+def _oldest_unclaimed(conn: Connection[Any], max_offsets: int) -> list[int]:
+    rows = conn.execute(
+        "SELECT segment_id, end_offset - first_offset, claim_limit FROM ledger.segments"
+        " WHERE batch_id IS NULL ORDER BY segment_id LIMIT 10000"
+    ).fetchall()
+    segments: list[int] = []
+    offsets = 0
+    for segment_id, size, limit in rows:
+        max_offsets = min(max_offsets, limit or max_offsets)
+        if segments and offsets + size > max_offsets:
+            break
+        segments.append(segment_id)
+        offsets += size
+    return segments
+
+
+def register_attempt(conn: Connection[Any], batch_id: int, dag_run_id: str) -> Attempt:
+    """A new attempt at an open batch, with its own id for its own folders; older ones are dead from now on.
+
+    Raises:
+        StaleAttempt: If the batch isn't open.
+    """
+    with conn.transaction(), conn.cursor(row_factory=class_row(Attempt)) as cursor:
+        opened = conn.execute(
+            "UPDATE ledger.batches SET attempt = attempt + 1 WHERE batch_id = %s AND state = 'open'"
+            " RETURNING attempt, settings",
+            [batch_id],
+        ).fetchone()
+        if opened is None:
+            raise StaleAttempt(
+                f"Batch {batch_id} is not open: it was published or released. Nothing is to be done; the next run"
+                " claims what waits."
+            )
+        conn.execute("UPDATE ledger.attempts SET state = 'dead' WHERE batch_id = %s AND state = 'open'", [batch_id])
+        number, settings = opened
+        attempt = cursor.execute(
+            "INSERT INTO ledger.attempts (batch_id, attempt, dag_run_id) VALUES (%s, %s, %s)"
+            " RETURNING attempt_id, batch_id, attempt, %s::jsonb AS settings",
+            [batch_id, number, dag_run_id, Jsonb(settings)],
+        ).fetchone()
+        if attempt is None:
+            raise AssertionError
+        return attempt
+
+
+def segment_files(conn: Connection[Any], batch_id: int) -> list[SegmentFile]:
+    """The batch's segments that have a file."""
+    with conn.cursor(row_factory=class_row(SegmentFile)) as cursor:
+        return cursor.execute(
+            "SELECT topic_id, partition, first_offset, end_offset, records, path FROM ledger.segments"
+            " WHERE batch_id = %s AND path IS NOT NULL ORDER BY topic_id, partition, first_offset",
+            [batch_id],
+        ).fetchall()
+
+
+def live_event_files(conn: Connection[Any]) -> list[EventFile]:
+    """The manifest: every live event file."""
+    with conn.cursor(row_factory=class_row(EventFile)) as cursor:
+        return cursor.execute(
+            "SELECT to_char(hour AT TIME ZONE 'UTC', %s) AS hour, path, records FROM ledger.event_files"
+            " WHERE live ORDER BY hour, path",
+            [HOUR_FORMAT],
+        ).fetchall()
+
+
+def retired_hours(conn: Connection[Any]) -> list[str]:
+    """The retired hours as YYYY-MM-DDTHH."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            "SELECT to_char(hour AT TIME ZONE 'UTC', %s) FROM ledger.retired_hours ORDER BY hour",
+            [HOUR_FORMAT],
+        ).fetchall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What releasing a batch gives back."""
+
+    batch_id: int
+    attempts: int
+    segments: int
+    offsets: int
+    next_limit: int
+
+
+def release(conn: Connection[Any], batch_id: int, *, dry_run: bool) -> Release:
+    """Give an open batch's segments back, to be claimed in batches of at most half its offsets.
+
+    Attempts that still run can't publish any more.
+
+    Raises:
+        RemedyRefused: If the batch isn't open.
+    """
+    with conn.transaction(force_rollback=dry_run), conn.cursor(row_factory=class_row(Release)) as cursor:
+        released = conn.execute(
+            "UPDATE ledger.batches SET state = 'released' WHERE batch_id = %s AND state = 'open'", [batch_id]
+        ).rowcount
+        if released != 1:
+            raise RemedyRefused(
+                f"Batch {batch_id} is not open, so there is nothing to release. The open batch is {open_batch(conn)}."
+            )
+        summary = cursor.execute(
+            "SELECT b.batch_id, b.attempt AS attempts, count(*) AS segments, b.planned AS offsets,"
+            " greatest(1, b.planned / 2) AS next_limit"
+            " FROM ledger.batches b JOIN ledger.segments s USING (batch_id) WHERE b.batch_id = %s GROUP BY b.batch_id",
+            [batch_id],
+        ).fetchone()
+        if summary is None:
+            raise AssertionError
+        conn.execute(
+            "UPDATE ledger.segments SET batch_id = NULL, claim_limit = %s WHERE batch_id = %s",
+            [summary.next_limit, batch_id],
+        )
+        conn.execute("UPDATE ledger.attempts SET state = 'dead' WHERE batch_id = %s", [batch_id])
+        return summary

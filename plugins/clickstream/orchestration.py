@@ -1,0 +1,48 @@
+"""What every DAG shares: connections, defaults of tasks, the asset between the DAGs, errors that end a task."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException
+
+from clickstream.errors import ClickstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg import Connection
+
+DATABASE = "clickstream_db"
+SPARK = "clickstream_spark"
+RAW_ZONE = Asset("clickstream_raw_zone")
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=2),
+    "execution_timeout": timedelta(minutes=2),
+}
+
+
+@contextmanager
+def ledger() -> Iterator[Connection[Any]]:
+    """A connection as `clickstream_writer`; transactions are only those that the ledger's functions open.
+
+    An error that trying again can't cure ends the task at once, whatever its retries.
+    """
+    from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415 - kept out of DAG parsing
+
+    connection: Any = PostgresHook(DATABASE).get_conn()
+    with connection:
+        connection.autocommit = True
+        try:
+            yield connection
+        except ClickstreamError as error:
+            if error.retry_helps:
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""The manual ways out: each shows first what it would do."""

@@ -1,0 +1,95 @@
+"""Every setting of the pipeline, in one place, read from the environment.
+
+`python -m clickstream.settings` checks them and prints what is in force.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clickstream.errors import SettingsError
+
+PREFIX = "CLICKSTREAM_"
+
+
+class Settings(BaseSettings):
+    """Settings, each from the environment variable `CLICKSTREAM_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    kafka_bootstrap_servers: Annotated[
+        str, Field(pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$", description="host:port[,host:port...]")
+    ]
+    topic: Annotated[
+        str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="1 to 249 of letters, digits, . _ -")
+    ] = "clickstream-events"
+    storage_url: Annotated[
+        str, Field(description="file:///absolute/folder, s3://bucket/prefix or s3://connection@bucket/prefix")
+    ]
+    drain_groups: Annotated[
+        int, Field(ge=1, le=64, description="1 to 64 groups of partitions, drained in parallel")
+    ] = 2
+    drain_max_offsets: Annotated[
+        int, Field(ge=1, le=10_000_000, description="1 to 10,000,000 offsets a partition and drain")
+    ] = 200_000
+    batch_max_offsets: Annotated[
+        int,
+        Field(ge=1, le=100_000_000, description="1 to 100,000,000 offsets a batch (at least one segment)"),
+    ] = 600_000
+    allowed_lateness_hours: Annotated[int, Field(ge=1, le=8_760, description="1 to 8,760 hours")] = 24
+    spark_driver_memory: Annotated[
+        str, Field(pattern=r"^[1-9][0-9]*[mg]$", description="a size such as 1g or 1536m")
+    ] = "1g"
+    spark_cds_archive: Annotated[
+        str | None, Field(description="path of a JVM class data archive that shortens Spark's start")
+    ] = None
+
+    @field_validator("storage_url")
+    @classmethod
+    def _storage_scheme(cls, url: str) -> str:
+        if not re.fullmatch(r"file:///.+|s3://([^@/]+@)?[^@/]+(/.*)?", url):
+            raise ValueError("unknown kind of storage")
+        return url.rstrip("/")
+
+
+@cache
+def settings() -> Settings:
+    """The settings in force in this process.
+
+    Raises:
+        SettingsError: With one line for each wrong setting: its name, its value and what is allowed.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg] # read from the environment
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem["loc"], problem) for problem in error.errors())) from None
+
+
+def _explain(location: tuple[int | str, ...], problem: object) -> str:
+    name = str(location[0])
+    rule = Settings.model_fields[name].description
+    value = problem.get("input") if isinstance(problem, dict) and problem.get("type") != "missing" else None
+    given = "is not set" if value is None else f"is {value!r}"
+    return f"{PREFIX}{name.upper()} {given}; it must be {rule}. Change it where the stack is started."
+
+
+def main() -> int:
+    """Print the settings in force, or what is wrong with them; returns the exit code."""
+    try:
+        found = settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line's output
+        return 2
+    for name, value in found.model_dump().items():
+        print(f"{PREFIX}{name.upper()}={'' if value is None else value}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

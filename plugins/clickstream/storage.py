@@ -1,0 +1,88 @@
+"""Files of the zones, in a local folder or on S3."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+import pyarrow.parquet as pq
+from airflow.sdk import ObjectStoragePath
+
+from clickstream.errors import OutputMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A Parquet file as its writer reported it; sizes in bytes."""
+
+    path: str
+    records: int
+    bytes: int
+
+
+def at(root: str, *parts: str) -> ObjectStoragePath:
+    """The path below the storage URL."""
+    path = ObjectStoragePath(root)
+    for part in parts:
+        path /= part
+    return path
+
+
+def write_json(path: ObjectStoragePath, content: Mapping[str, Any]) -> None:
+    """Write a JSON file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+
+
+def read_json(path: ObjectStoragePath) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        OutputMismatch: If it doesn't exist.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise OutputMismatch(f"{path} does not exist: its writer did not finish. Run the attempt again.") from None
+
+
+def sync(root: str, urls: Iterable[str]) -> None:
+    """Make local files, and the folders from them up to the root, durable; what is on S3 is durable already."""
+    if urlparse(root).scheme != "file":
+        return
+    top = Path(urlparse(root).path)
+    files = {Path(urlparse(url).path) for url in urls}
+    folders = {folder for file in files for folder in file.parents if folder.is_relative_to(top)}
+    for path in [*files, *sorted(folders, reverse=True)]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def verify(files: Iterable[WrittenFile]) -> None:
+    """Check size and rows of each file against what its writer reported.
+
+    Raises:
+        OutputMismatch: With the first file that is missing or differs.
+    """
+    for file in files:
+        path = ObjectStoragePath(file.path)
+        if not path.exists():
+            raise OutputMismatch(f"{file.path} is missing, though {file.records} rows were reported. Run again.")
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            rows = pq.ParquetFile(stream).metadata.num_rows
+        if (rows, size) != (file.records, file.bytes):
+            raise OutputMismatch(
+                f"{file.path} has {rows} rows in {size} bytes, but {file.records} rows in {file.bytes} bytes were"
+                " reported. Something wrote to it later; run again."
+            )
