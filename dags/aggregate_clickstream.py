@@ -41,7 +41,7 @@ def aggregate_clickstream() -> None:
     """Claim, run Spark, publish."""
 
     @task
-    def claim(run_id: str) -> int:
+    def claim(run_id: str | None = None) -> int:
         """Claim a batch; returns its id."""
         from airflow.sdk.exceptions import AirflowSkipException
 
@@ -50,7 +50,7 @@ def aggregate_clickstream() -> None:
         from clickstream.settings import settings
 
         with ledger() as conn:
-            batch_id = claim(conn, settings(), run_id)
+            batch_id = claim(conn, settings(), str(run_id))
             if batch_id is None:
                 raise AirflowSkipException(f"Nothing waits; {complete_windows(conn)} windows became complete.")
             return batch_id
@@ -68,7 +68,7 @@ def aggregate_clickstream() -> None:
 
     attempt = AggregateBatchOperator(
         task_id="aggregate",
-        batch_id=claim(run_id="{{ run_id }}"),
+        batch_id=claim(),
         pool="spark",
         execution_timeout=timedelta(minutes=30),
     )

@@ -39,15 +39,16 @@ def declare_loss() -> None:
     """List what is lost, then write it down."""
 
     @task
-    def declare(params: dict[str, object], run_id: str) -> list[str]:
+    def declare(params: dict[str, object] | None = None, run_id: str | None = None) -> list[str]:
         """Returns a line for each loss."""
         from clickstream.remedies import loss
         from clickstream.settings import settings
 
+        params = params or {}
         with ledger() as conn:
             found = loss.losses(conn, settings(), params["partition"])
             if not params["dry_run"]:
-                loss.declare(conn, found, reason=str(params["reason"]), dag_run_id=run_id)
+                loss.declare(conn, found, reason=str(params["reason"]), dag_run_id=str(run_id))
         lines = [str(item) for item in found]
         print("Would declare lost:" if params["dry_run"] else "Declared lost:", *lines, sep="\n- ")
         return lines

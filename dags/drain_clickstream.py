@@ -38,22 +38,22 @@ def drain_clickstream() -> None:
     """Plan, land, commit."""
 
     @task
-    def plan(run_id: str) -> list[int]:
+    def plan(run_id: str | None = None) -> list[int]:
         """Give out ranges; returns the ids of the drains."""
         from clickstream.drain.plan import plan
         from clickstream.settings import settings
 
         with ledger() as conn:
-            return plan(conn, settings(), run_id)
+            return plan(conn, settings(), str(run_id))
 
     @task(pool="drain", execution_timeout=timedelta(minutes=10))
-    def land(drain_id: int, run_id: str) -> str | None:
+    def land(drain_id: int, run_id: str | None = None) -> str | None:
         """Land one drain's ranges; returns the id of the attempt."""
         from clickstream.drain.land import land
         from clickstream.settings import settings
 
         with ledger() as conn:
-            attempt_id = land(conn, settings(), drain_id, run_id)
+            attempt_id = land(conn, settings(), drain_id, str(run_id))
         return attempt_id and str(attempt_id)
 
     @task(trigger_rule="all_done", outlets=[RAW_ZONE])
@@ -81,8 +81,8 @@ def drain_clickstream() -> None:
         with ledger() as conn:
             report_stops(conn, settings())
 
-    drains = plan(run_id="{{ run_id }}")
-    committed = commit(land.partial(run_id="{{ run_id }}").expand(drain_id=drains))
+    drains = plan()
+    committed = commit(land.expand(drain_id=drains))
     drains >> committed >> report_stops()
 
 

@@ -26,10 +26,11 @@ def release_batch() -> None:
     """Say what would be given back, then do it."""
 
     @task
-    def release(params: dict[str, object]) -> str:
+    def release(params: dict[str, object] | None = None) -> str:
         """Returns what was, or would be, given back."""
         from clickstream.ledger import batches
 
+        params = params or {}
         with ledger() as conn:
             released = batches.release(conn, int(str(params["batch_id"])), dry_run=bool(params["dry_run"]))
         summary = (

@@ -1,0 +1,1 @@
+"""What makes clickstream records: simulated visitors, and access logs of real sites."""
