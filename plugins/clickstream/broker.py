@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clickstream.settings import Settings
+
+# The client tells of every connection, several a task.
+logging.getLogger("kafka").setLevel(logging.WARNING)
 
 GROUP = "clickstream-drain"
 LOG_APPEND_TIME = 1

@@ -97,8 +97,9 @@ def land(conn: Connection[Any], settings: Settings, drain_id: int, dag_run_id: s
     return attempt_id
 
 
-def _land_range(consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID) -> Landing:
-    path = storage.at(
+def raw_path(settings: Settings, planned: Range, attempt_id: UUID) -> ObjectStoragePath:
+    """Where an attempt lands a range: a folder of its own below the topic and partition."""
+    return storage.at(
         settings.storage_url,
         "raw",
         planned.topic,
@@ -106,6 +107,10 @@ def _land_range(consumer: KafkaConsumer, settings: Settings, planned: Range, att
         str(attempt_id),
         f"{planned.first_offset}-{planned.end_offset}.parquet",
     )
+
+
+def _land_range(consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID) -> Landing:
+    path = raw_path(settings, planned, attempt_id)
     reader = broker.RangeReader(consumer, planned.topic, planned.partition, planned.first_offset, planned.end_offset)
     with SegmentFile(path, planned.topic_id, planned.partition) as segment:
         for records in reader:

@@ -46,6 +46,16 @@ TRAFFIC = Table(
 )
 
 
+RECORD_COUNTS = """
+UPDATE ledger.batches b
+SET state = 'published', published_at = now(), landed = %(landed)s, accepted = %(accepted)s,
+    duplicate = %(duplicate)s, late = %(late)s, rejected = %(rejected)s, id_conflicts = %(id_conflicts)s
+FROM ledger.attempts a
+WHERE a.attempt_id = %(attempt_id)s AND b.batch_id = a.batch_id AND b.state = 'open' AND b.attempt = a.attempt
+RETURNING b.batch_id
+"""
+
+
 def record_counts(conn: Connection[Any], attempt_id: UUID, counts: Counts) -> int | None:
     """The guarded first statement: the batch is open, and this attempt is its newest.
 
@@ -60,11 +70,7 @@ def record_counts(conn: Connection[Any], attempt_id: UUID, counts: Counts) -> in
     with conn.cursor(row_factory=scalar_row) as cursor:
         try:
             batch_id: int | None = cursor.execute(
-                "UPDATE ledger.batches b SET state = 'published', published_at = now(), landed = %(landed)s,"
-                " accepted = %(accepted)s, duplicate = %(duplicate)s, late = %(late)s, rejected = %(rejected)s,"
-                " id_conflicts = %(id_conflicts)s FROM ledger.attempts a WHERE a.attempt_id = %(attempt_id)s"
-                " AND b.batch_id = a.batch_id AND b.state = 'open' AND b.attempt = a.attempt"
-                " RETURNING b.batch_id",
+                RECORD_COUNTS,
                 values,
             ).fetchone()
         except CheckViolation as error:

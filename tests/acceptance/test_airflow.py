@@ -1,0 +1,205 @@
+"""The whole pipeline as Airflow runs it: a burst, runs cleared and run again, and processes that are killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import psycopg
+import pytest
+from rich.console import Console
+
+from clickstream.settings import Settings
+from infra.local import lifecycle
+from infra.local.airflow_api import AirflowApi
+from infra.local.demo import demo, make_burst, wait_until_published
+from infra.local.stack import Stack
+from infra.local.supervision import session_members
+from tests.pipeline import Pipeline
+
+T = TypeVar("T")
+DAGS = ("drain_clickstream", "aggregate_clickstream")
+
+
+def pause(stack: Stack, *, paused: bool) -> None:
+    with AirflowApi(stack) as api:
+        for dag_id in DAGS:
+            api.wait_for_dag(dag_id)
+            api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+
+
+@pytest.fixture(scope="module")
+def running(stack: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - the template is copied before data come
+    """The stack with both DAGs on their schedules."""
+    pause(stack, paused=False)
+    yield stack
+    pause(stack, paused=True)
+
+
+@pytest.fixture
+def published(running: Stack) -> Iterator[Pipeline]:
+    """A view on what the stack's own DAGs publish."""
+    settings = Settings(
+        kafka_bootstrap_servers=running.bootstrap_servers,
+        topic="clickstream-events",
+        storage_url=running.storage_url,
+    )
+    password = (running.secrets / "clickstream_writer").read_text(encoding="utf-8")
+    dsn = f"postgresql://clickstream_writer:{password}@127.0.0.1:{running.ports.postgres}/clickstream"
+    view = Pipeline(stack=running, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True), partitions=3)
+    yield view
+    view.close()
+
+
+def members(stack: Stack) -> list[psutil.Process]:
+    return session_members(int((stack.folder / "run" / "supervisord.pid").read_text(encoding="ascii")))
+
+
+def spark_jvm(stack: Stack) -> psutil.Process | None:
+    for process in members(stack):
+        try:
+            if process.name() == "java" and any("aggregate_windows.py" in word for word in process.cmdline()):
+                return process
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = 120) -> T:
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, f"no {what} after {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+def published_exactly(view: Pipeline, burst: dict[str, Any]) -> None:
+    with view.connect() as conn:
+        conn.autocommit = True
+        wait_until_published(view.stack, conn, burst)
+    view.assert_equals_oracle(view.log())
+
+
+def test_the_demo_shows_windows_and_balances(running: Stack) -> None:
+    shown = io.StringIO()
+    assert demo(running, Console(file=shown, width=160))
+    assert "Balanced: 0 offsets or records unaccounted for" in shown.getvalue()
+
+
+def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) -> None:
+    published_exactly(published, make_burst(published.stack, events=200))
+    before = published.traffic()
+    with AirflowApi(published.stack) as api:
+        for dag_id in DAGS:
+            runs = api.call("GET", f"/dags/{dag_id}/dagRuns", params={"state": "success", "limit": 5})["dag_runs"]
+            for run in runs:
+                api.call("POST", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False})
+            for run in runs:
+                api.wait_for_run(dag_id, run["dag_run_id"])
+    assert {key: published.traffic()[key] for key in before} == before
+    published_exactly(published, make_burst(published.stack, events=200))
+
+
+def test_spark_holds_no_secret_and_nothing_listens_beyond_loopback(published: Pipeline) -> None:
+    stack = published.stack
+    secrets = [file.read_text(encoding="utf-8").strip() for file in stack.secrets.iterdir() if file.suffix == ""]
+    burst = make_burst(stack, events=200)
+    jvm = wait_for(lambda: spark_jvm(stack), "Spark")
+    driver = wait_for(lambda: next(iter(jvm.children()), None), "Python driver")
+    for process in (jvm, driver):
+        seen = " ".join([*process.cmdline(), *(f"{key}={value}" for key, value in process.environ().items())])
+        assert not [secret for secret in secrets if secret in seen]
+        assert not [name for name in process.environ() if name.startswith(("AIRFLOW", "CLICKSTREAM", "PG"))]
+    while jvm.is_running():
+        listening = [c for p in members(stack) for c in _listening(p)]
+        assert listening
+        assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} <= {"127.0.0.1", "::1"}
+        time.sleep(0.2)
+    published_exactly(published, burst)
+
+
+def _listening(process: psutil.Process) -> list[Any]:
+    try:
+        return [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    except psutil.Error:
+        return []
+
+
+def kill_spark(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # noqa: ARG001 - the form of all kills
+    return [jvm]
+
+
+def kill_task(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # noqa: ARG001
+    task = jvm.parent()
+    assert task is not None
+    return [task]
+
+
+def kill_worker(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # noqa: ARG001
+    task = jvm.parent()
+    worker = task.parent() if task else None
+    assert worker is not None
+    return [worker]
+
+
+def kill_scheduler(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # noqa: ARG001
+    from infra.local.supervision import Supervisor
+
+    return [psutil.Process(Supervisor(stack).process("airflow-scheduler")["pid"])]
+
+
+@pytest.mark.parametrize("victims", [kill_spark, kill_task, kill_worker, kill_scheduler])
+def test_whatever_is_killed_no_process_outlives_it_and_the_numbers_are_right(
+    published: Pipeline, victims: Callable[[Stack, psutil.Process], list[psutil.Process]]
+) -> None:
+    stack = published.stack
+    burst = make_burst(stack, events=300)
+    jvm = wait_for(lambda: spark_jvm(stack), "Spark")
+    family = [jvm, *jvm.children(recursive=True)]
+    for victim in victims(stack, jvm):
+        victim.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=12)
+    assert alive == []
+    published_exactly(published, burst)
+
+
+def test_the_supervisor_is_killed_and_up_brings_the_stack_back(published: Pipeline) -> None:
+    stack = published.stack
+    burst = make_burst(stack, events=300)
+    wait_for(lambda: spark_jvm(stack), "Spark")
+    before = members(stack)
+    leader = int((stack.folder / "run" / "supervisord.pid").read_text(encoding="ascii"))
+    os.kill(leader, signal.SIGKILL)
+    _, alive = psutil.wait_procs(before, timeout=30)
+    assert alive == []
+    lifecycle.up(stack)
+    published.conn = published.connect()
+    published_exactly(published, burst)
+
+
+def test_no_log_holds_a_secret(running: Stack) -> None:
+    secrets = {file.name: file.read_bytes().strip() for file in running.secrets.iterdir() if file.suffix == ""}
+    logs = [*running.logs.rglob("*"), *(running.folder / "airflow" / "logs").rglob("*.log")]
+    texts = {path: path.read_bytes() for path in logs if path.is_file()}
+    assert any(b"spark-submit" in text for text in texts.values())
+    assert not [(path, name) for path, text in texts.items() for name, secret in secrets.items() if secret in text]
+
+
+def test_xcom_carries_only_ids(running: Stack) -> None:
+    with AirflowApi(running) as api:
+        entries = [
+            entry
+            for dag_id in DAGS
+            for entry in api.call(
+                "GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200}
+            )["xcom_entries"]
+        ]
+    assert entries
+    assert Path(running.folder).exists()
+    assert {entry["key"] for entry in entries} <= {"return_value"}

@@ -1,0 +1,91 @@
+"""Real services for every test that needs them: one stack a session, on free ports, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from pyspark.sql import SparkSession
+
+from infra.local import lifecycle
+from infra.local.stack import Stack
+from tests.pipeline import Pipeline
+
+TEMPLATE = "clickstream_template"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Kafka, PostgreSQL, Airflow with all DAGs paused, Prometheus where installed; no generator."""
+    folder = Path(tempfile.mkdtemp(prefix="clickstream-test-"))
+    one = Stack.create(folder, dags_paused=True, with_generator=False)
+    try:
+        lifecycle.up(one)
+        yield one
+    finally:
+        lifecycle.down(one)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def superuser(stack: Stack, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+    password = (stack.folder / "postgres" / "superuser-password").read_text(encoding="utf-8")
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=stack.ports.postgres,
+        user="postgres",
+        password=password,
+        dbname=database,
+        autocommit=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def template(stack: Stack) -> str:
+    """A database with all migrations applied, to be copied by each test."""
+    with superuser(stack) as conn:
+        conn.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE clickstream")
+    return TEMPLATE
+
+
+@pytest.fixture
+def pipeline(stack: Stack, template: str) -> Iterator[Pipeline]:
+    """The library on a topic, a database and a storage folder of the test's own."""
+    name = f"t_{uuid4().hex[:12]}"
+    storage = stack.folder / "test-storage" / name
+    storage.mkdir(parents=True)
+    with superuser(stack) as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    made = Pipeline.create(stack, database=name, topic=name, storage=storage)
+    try:
+        yield made
+    finally:
+        made.close()
+        with superuser(stack) as conn:
+            conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        shutil.rmtree(storage)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """A warm session, as spark-submit would make one."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("tests")
+        .config("spark.driver.memory", "1g")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.warehouse.dir", tempfile.mkdtemp(prefix="clickstream-warehouse-"))
+        .getOrCreate()
+    )
+    yield session
+    session.stop()

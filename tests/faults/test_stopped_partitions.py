@@ -1,0 +1,153 @@
+"""Expired offsets, a recreated topic, a truncated log and producer timestamps: the partition stops, others go on."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from pyspark.sql import SparkSession
+
+from clickstream import broker
+from clickstream.drain.plan import report_stops
+from clickstream.errors import PartitionsStopped, RemedyRefused
+from clickstream.remedies import loss
+from tests.integration.test_drain_and_aggregate import values
+from tests.pipeline import RUN, Pipeline
+
+
+def expire(pipeline: Pipeline, partition: int, before: int) -> None:
+    """What retention does: delete the records of a partition before an offset."""
+    with broker.admin_of(pipeline.settings) as admin:
+        admin.delete_records({TopicPartition(pipeline.settings.topic, partition): before})
+
+
+def declare(pipeline: Pipeline, partition: int | None = None) -> list[loss.Loss]:
+    found = loss.losses(pipeline.conn, pipeline.settings, partition)
+    loss.declare(pipeline.conn, found, reason="test", dag_run_id=RUN)
+    return found
+
+
+def stopped(pipeline: Pipeline) -> dict[int, str]:
+    return dict(
+        pipeline.conn.execute(
+            "SELECT partition, stopped FROM ledger.partitions WHERE stopped IS NOT NULL AND closed_at IS NULL"
+        ).fetchall()
+    )
+
+
+@pytest.mark.parametrize("when", ["before the plan", "between plan and landing"])
+def test_expired_offsets_stop_their_partition_until_declared_lost(
+    pipeline: Pipeline, spark: SparkSession, when: str
+) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    pipeline.drain()
+    landed = pipeline.log()
+    pipeline.produce(values(60)[20:])
+    if when == "before the plan":
+        expire(pipeline, 0, 15)
+        pipeline.drain()
+    else:
+        drain_ids = pipeline.plan()
+        expire(pipeline, 0, 15)
+        pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])
+    assert stopped(pipeline) == {0: "expired"}
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 1") == 30
+    with pytest.raises(PartitionsStopped, match=r"offsets 10 to 15 .* 5 records are lost. Run declare_loss"):
+        report_stops(pipeline.conn, pipeline.settings)
+    pipeline.drain()
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 0") == 10
+
+    [lost] = declare(pipeline)
+    assert (lost.range.first_offset, lost.range.end_offset, lost.kind) == (10, 15, "expired")
+    pipeline.drain_all()
+    report_stops(pipeline.conn, pipeline.settings)
+    pipeline.aggregate_all(spark)
+    assert pipeline.one("SELECT sum(lost)::int FROM ledger.batches WHERE state = 'published'") == 5
+    kept = {(record.partition, record.offset): record for record in [*landed, *pipeline.log()]}
+    pipeline.assert_equals_oracle(kept.values())
+    with pytest.raises(RemedyRefused, match="Nothing is lost"):
+        declare(pipeline)
+
+
+def test_a_recreated_topic_stops_until_the_old_incarnation_is_closed(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    pipeline.drain()
+    old = pipeline.log()
+    pipeline.produce(values(30)[20:])
+    pipeline.plan()  # sees the ten records that are gone with the topic
+    pipeline.delete_topic()
+    pipeline.create_topic()
+    pipeline.produce(values(50)[10:])
+    pipeline.drain()
+    assert stopped(pipeline) == {0: "recreated", 1: "recreated"}
+    with pytest.raises(PartitionsStopped, match="deleted and created again"):
+        report_stops(pipeline.conn, pipeline.settings)
+    assert [(item.range.first_offset, item.range.end_offset, item.close) for item in declare(pipeline)] == [
+        (10, 15, True),
+        (10, 15, True),
+    ]
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle([*old, *pipeline.log()])
+    assert pipeline.one("SELECT sum(lost)::int FROM ledger.batches WHERE state = 'published'") == 10
+
+
+def test_a_topic_recreated_between_plan_and_landing_lands_nothing(pipeline: Pipeline) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    drain_ids = pipeline.plan()
+    pipeline.delete_topic()
+    pipeline.create_topic()
+    pipeline.produce(values(40))
+    pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])
+    assert stopped(pipeline) == {0: "recreated", 1: "recreated"}
+    assert pipeline.one("SELECT count(*) FROM ledger.segments") == 0
+
+
+def test_a_truncated_log_stops_and_stays_stopped_when_it_grows_again(pipeline: Pipeline) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    pipeline.drain()
+    # A broker can't be made to lose acknowledged records here, so the ledger remembers more than the log has.
+    pipeline.conn.execute("UPDATE ledger.partitions SET log_end_offset = 12 WHERE partition = 1")
+    pipeline.drain()
+    assert stopped(pipeline) == {1: "truncated"}
+    pipeline.produce(values(40)[20:])
+    pipeline.drain()
+    assert stopped(pipeline) == {1: "truncated"}
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 0") == 20
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 1") == 10
+    with pytest.raises(RemedyRefused, match="create it again"):
+        declare(pipeline)
+
+
+def test_a_topic_with_producer_timestamps_stops_until_it_is_mended(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    landed = pipeline.log()
+    topic = ConfigResource(ConfigResourceType.TOPIC, pipeline.settings.topic, {"message.timestamp.type": "CreateTime"})
+    mended = ConfigResource(
+        ConfigResourceType.TOPIC, pipeline.settings.topic, {"message.timestamp.type": "LogAppendTime"}
+    )
+    with broker.admin_of(pipeline.settings) as admin:
+        admin.alter_configs([topic])
+        pipeline.produce([(0, value) for _, value in values(26)[20:]])
+        pipeline.drain()
+        assert stopped(pipeline) == {0: "create_time", 1: "create_time"}
+        with pytest.raises(RemedyRefused, match="LogAppendTime"):
+            declare(pipeline)
+        admin.alter_configs([mended])
+    pipeline.produce(values(40)[26:])
+    pipeline.drain()
+    assert stopped(pipeline) == {0: "create_time"}  # six records with the producer's time are in the way
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 0") == 10
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 1") == 17
+    [lost] = declare(pipeline, partition=0)
+    assert (lost.range.first_offset, lost.range.end_offset) == (10, 16)
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    good = [r for r in pipeline.log() if not (r.partition == 0 and 10 <= r.offset < 16)]
+    assert len(good) == len(landed) + 14
+    pipeline.assert_equals_oracle(good)

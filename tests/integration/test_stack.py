@@ -1,0 +1,260 @@
+"""The embedded stack itself: what it promises about start, stop, recovery, sockets and credentials."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from infra.local import credentials, lifecycle, postgres
+from infra.local.cli import environment
+from infra.local.components import components
+from infra.local.errors import StackError
+from infra.local.files import exclusive
+from infra.local.session import session_members
+from infra.local.settings import Ports
+from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
+from infra.local.status import read_status
+from infra.local.supervision import Supervisor
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def session_of(stack: Stack) -> int:
+    return int((stack.folder / "run" / "supervisord.pid").read_text())
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def superuser(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:
+    password = (stack.folder / "postgres" / "superuser-password").read_text()
+    return psycopg.connect(
+        host="127.0.0.1", port=stack.ports.postgres, user="postgres", password=password, dbname="clickstream"
+    )
+
+
+def members_with_backends(stack: Stack) -> list[psutil.Process]:
+    members = session_members(session_of(stack))
+    return members + [child for member in members for child in member.children(recursive=True)]
+
+
+def test_everything_is_up_and_a_second_up_is_harmless_and_fast(stack: Stack) -> None:
+    before = {one.component: one.pid for one in read_status(stack)}
+    began = time.monotonic()
+    lifecycle.up(stack)
+    assert time.monotonic() - began < 15
+    status = read_status(stack)
+    assert all(one.is_fine for one in status), status
+    assert {one.component: one.pid for one in status} == before
+
+
+def test_it_listens_on_loopback_only(stack: Stack) -> None:
+    listening = [
+        connection.laddr
+        for process in members_with_backends(stack)
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    expected = set(stack.ports.model_dump().values())
+    assert expected - {stack.ports.prometheus} <= {address.port for address in listening}
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_no_secret_is_in_an_environment_or_a_command_line(stack: Stack) -> None:
+    names = (*credentials.DATABASE_ROLES, "airflow", "airflow_admin", "airflow_jwt_key", "metrics_token", "fernet_key")
+    secrets = [(stack.secrets / name).read_text() for name in names]
+    shown = ""
+    for process in members_with_backends(stack):
+        with suppress(psutil.Error):
+            shown += " ".join(process.cmdline()) + json.dumps(process.environ())
+    logs = "".join(path.read_text(errors="replace") for path in stack.folder.rglob("*.log"))
+    assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD" in shown
+    assert [name for name, secret in zip(names, secrets, strict=True) if secret in shown or secret in logs] == []
+
+
+def test_credentials_are_readable_by_their_owner_only(stack: Stack) -> None:
+    assert stat.S_IMODE(stack.secrets.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in stack.secrets.iterdir()} == {0o600}
+
+
+def test_the_environment_lets_an_outside_program_in(stack: Stack) -> None:
+    shown = environment(stack)
+    assert list(shown) == [
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "DATABASE_URL",
+        "AIRFLOW_URL",
+        "AIRFLOW_USERNAME",
+        "AIRFLOW_PASSWORD",
+        "PROMETHEUS_URL",
+        "STORAGE_URL",
+        "METRICS_URL",
+    ]
+    with psycopg.connect(shown["DATABASE_URL"]) as reader:
+        assert reader.execute("SELECT count(*) >= 0 FROM analytics.traffic_by_window").fetchone() == (True,)
+    login = {"username": shown["AIRFLOW_USERNAME"], "password": shown["AIRFLOW_PASSWORD"]}
+    answer = httpx.post(f"{shown['AIRFLOW_URL']}/auth/token", json=login)
+    bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    pools = httpx.get(f"{shown['AIRFLOW_URL']}/api/v2/pools", headers=bearer).json()["pools"]
+    assert {pool["name"]: pool["slots"] for pool in pools} == {"default_pool": 128, "drain": 2, "spark": 1}
+
+
+def test_airflow_keeps_no_password_of_its_own_and_refuses_strangers(stack: Stack) -> None:
+    assert httpx.get(f"{stack.airflow_url}/api/v2/dags").status_code == 401
+    wrong = {"username": "admin", "password": "admin"}
+    assert httpx.post(f"{stack.airflow_url}/auth/token", json=wrong).status_code == 401
+
+
+def test_the_topic_is_as_the_contract_wants_it(stack: Stack) -> None:
+    topic, broker = ConfigResource(ConfigResourceType.TOPIC, TOPIC), ConfigResource(ConfigResourceType.BROKER, "1")
+    with closing(KafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)) as admin:
+        (described,) = admin.describe_topics([TOPIC])
+        config = admin.describe_configs([topic])["topic"][TOPIC]
+        static = admin.describe_configs([broker], config_filter="all")["broker"]["1"]
+    assert len(described["partitions"]) == 3
+    assert {name: entry["value"] for name, entry in config.items()} == {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "delete",
+        "max.message.bytes": "2097152",
+        "retention.ms": str(7 * 24 * 3600 * 1000),
+    }
+    assert static["auto.create.topics.enable"]["value"] == "false"
+
+
+@pytest.mark.parametrize("role", ["clickstream_writer", "grafana_reader"])
+def test_only_the_owner_of_the_database_may_change_its_schema(stack: Stack, role: str) -> None:
+    with (
+        psycopg.connect(
+            host="127.0.0.1",
+            port=stack.ports.postgres,
+            dbname="clickstream",
+            user=role,
+            passfile=str(stack.secrets / "pgpass"),
+        ) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("CREATE TABLE analytics.mine (x int)")
+
+
+def test_a_password_whose_file_is_removed_is_rotated_by_the_next_up(stack: Stack) -> None:
+    before = credentials.reader_url(stack)
+    (stack.secrets / "grafana_reader").unlink()
+    postgres.ensure_roles(stack)
+    with psycopg.connect(credentials.reader_url(stack)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(before)
+
+
+def test_another_up_on_other_ports_is_refused_while_it_runs(stack: Stack) -> None:
+    with pytest.raises(StackError, match="runs with the ports"):
+        lifecycle.up(Stack.create(stack.folder))
+
+
+def test_two_commands_at_once_do_not_collide(stack: Stack) -> None:
+    with (
+        exclusive(stack.folder / "lock", what="testing"),
+        pytest.raises(StackError, match=rf"pid {os.getpid()}\) is starting or stopping"),
+    ):
+        lifecycle.down(stack)
+
+
+def test_a_taken_port_is_named_before_anything_starts(stack: Stack, tmp_path: Path) -> None:
+    taken = {**Stack.create(tmp_path).ports.model_dump(), "kafka": stack.ports.kafka}
+    other = Stack.create(tmp_path, ports=Ports(**taken))
+    with pytest.raises(StackError, match=f"Port {stack.ports.kafka} for kafka is taken by java") as caught:
+        lifecycle.up(other)
+    assert "CLICKSTREAM_PORT_KAFKA=<port>" in caught.value.remedy
+    assert not Supervisor(other).is_running()
+
+
+def test_a_wrong_setting_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for name, value in {"CLICKSTREAM_DRAIN_GROUPS": "many", "GENERATOR_SEED": "-1", "CLICKSTREAM_SPEED": "1"}.items():
+        other = Stack.create(tmp_path, environment={name: value})
+        with pytest.raises(StackError, match=name):
+            lifecycle.up(other)
+        assert not Supervisor(other).is_running()
+
+
+def test_the_commands_of_a_clone_do_not_see_other_stacks(stack: Stack) -> None:
+    shown = subprocess.run(
+        [PYTHON, "-m", "infra.local", "env"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert str(stack.ports.kafka) not in shown.stdout
+
+
+def test_a_killed_scheduler_leaves_no_worker_and_comes_back(stack: Stack) -> None:
+    scheduler = psutil.Process(Supervisor(stack).process("airflow-scheduler")["pid"])
+    workers = scheduler.children(recursive=True)
+    assert workers
+    scheduler.kill()
+    assert eventually(lambda: not any(worker.is_running() for worker in workers), seconds=10)
+    component = next(one for one in components(stack) if one.name == "airflow-scheduler")
+    assert eventually(lambda: Supervisor(stack).process(component.name)["pid"] not in {0, scheduler.pid}, seconds=15)
+    lifecycle.wait_until_healthy(stack, Supervisor(stack), component)
+
+
+def test_a_killed_supervisor_takes_everything_with_it_and_the_next_up_recovers(stack: Stack) -> None:
+    with superuser(stack) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS public.kept (x int)")
+        connection.execute("INSERT INTO public.kept VALUES (1)")
+    session = session_of(stack)
+    members = members_with_backends(stack)
+    os.kill(session, signal.SIGKILL)
+    assert eventually(lambda: not any(member.is_running() for member in members), seconds=20)
+    assert {one.reason for one in read_status(stack)} >= {"its supervisor was killed; `make up` recovers"}
+    lifecycle.up(stack)
+    assert all(one.is_fine for one in read_status(stack))
+    with superuser(stack) as connection:
+        assert connection.execute("SELECT x FROM public.kept").fetchall() == [(1,)]
+
+
+def test_down_leaves_no_process_and_up_after_it_finds_all_data(stack: Stack) -> None:
+    members = members_with_backends(stack)
+    lifecycle.down(stack)
+    assert not any(member.is_running() for member in members)
+    assert all(one.state == "down" for one in read_status(stack))
+    assert (stack.folder / "kafka" / "data" / ".kafka_cleanshutdown").exists()
+    assert "database system is shut down" in stack.log("postgres").read_text()
+    # As after a reboot: pid files and a socket of processes that are gone.
+    data = stack.folder / "postgres" / "data"
+    (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n")
+    (stack.folder / "run" / "supervisord.pid").write_text(f"{2**22 + 1}")
+    (stack.folder / "run" / "supervisor.sock").touch()
+    began = time.monotonic()
+    lifecycle.up(stack)
+    assert time.monotonic() - began < 45
+    with superuser(stack) as connection:
+        assert connection.execute("SELECT x FROM public.kept").fetchall() == [(1,)]
+        connection.execute("DROP TABLE public.kept")
+
+
+def test_a_component_that_does_not_start_is_named_with_the_end_of_its_log(stack: Stack) -> None:
+    properties = stack.folder / "kafka" / "server.properties"
+    good = properties.read_text()
+    properties.write_text(good.replace("node.id=1", "node.id=2"))
+    try:
+        with pytest.raises(StackError, match="kafka did not start") as caught:
+            lifecycle.restart(stack, "kafka")
+        assert "node id 2 must be included" in caught.value.problem
+        assert str(stack.log("kafka")) in caught.value.remedy
+    finally:
+        properties.write_text(good)
+        lifecycle.restart(stack, "kafka")
+    assert all(one.is_fine for one in read_status(stack))

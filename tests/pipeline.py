@@ -1,0 +1,284 @@
+"""The pipeline without Airflow in between: the library's own functions on real Kafka, PostgreSQL, files and Spark."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+from clickstream import broker
+from clickstream.aggregate import attempt, publish
+from clickstream.drain import commit, land, plan
+from clickstream.ledger import drains
+from clickstream.ledger.drains import Landing
+from clickstream.settings import Settings
+from clickstream_transform import pipeline as transform
+from clickstream_transform.protocol import Report, Spec
+from tests import oracle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from infra.local.stack import Stack
+
+RUN = "manual__test"
+HISTORIC = (("clickstream-load", b"historic"),)
+TRAFFIC_COLUMNS = (
+    "events", "page_views", "add_to_carts", "purchases", "logins", "logouts", "users", "sessions",
+)  # fmt: skip
+
+
+@dataclass
+class Pipeline:
+    """A topic, a database and a storage folder, and the steps that the DAGs wire together."""
+
+    stack: Stack
+    settings: Settings
+    dsn: str
+    conn: psycopg.Connection[Any]
+    partitions: int = 2
+
+    @classmethod
+    def create(cls, stack: Stack, *, database: str, topic: str, storage: Path) -> Pipeline:
+        settings = Settings(kafka_bootstrap_servers=stack.bootstrap_servers, topic=topic, storage_url=storage.as_uri())
+        password = (stack.secrets / "clickstream_writer").read_text(encoding="utf-8")
+        dsn = f"postgresql://clickstream_writer:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
+        return cls(stack=stack, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True))
+
+    def close(self) -> None:
+        self.conn.close()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def use(self, **changes: Any) -> None:
+        """Change settings."""
+        self.settings = self.settings.model_copy(update=changes)
+
+    # Kafka
+
+    def create_topic(self, **configs: str) -> None:
+        with broker.admin_of(self.settings) as admin:
+            admin.create_topics(
+                [
+                    NewTopic(
+                        self.settings.topic,
+                        self.partitions,
+                        1,
+                        topic_configs={
+                            "message.timestamp.type": "LogAppendTime",
+                            "max.message.bytes": str(2 << 20),
+                            **configs,
+                        },
+                    )
+                ]
+            )
+            admin.wait_for_topics([self.settings.topic])
+
+    def delete_topic(self) -> None:
+        with broker.admin_of(self.settings) as admin:
+            admin.delete_topics([self.settings.topic])
+
+    def produce(
+        self, values: Iterable[tuple[int, bytes | None]], headers: Sequence[tuple[str, bytes]] = (), **configs: Any
+    ) -> None:
+        """Produce (partition, value) pairs, each acknowledged."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers, max_request_size=2 << 20, acks="all", **configs
+        )
+        futures = [
+            producer.send(self.settings.topic, value=value, key=b"k", partition=partition, headers=list(headers))
+            for partition, value in values
+        ]
+        producer.flush()
+        for future in futures:
+            future.get(timeout=30)
+        producer.close()
+
+    def log(self) -> list[oracle.Record]:
+        """Every record that the topic's log holds now."""
+        topic_id = ""
+        with broker.admin_of(self.settings) as admin:
+            topic_id = broker.topic_id_of(admin, self.settings.topic)
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        keys = [TopicPartition(self.settings.topic, number) for number in range(self.partitions)]
+        consumer.assign(keys)
+        consumer.seek_to_beginning(*keys)
+        ends = consumer.end_offsets(keys)
+        found = []
+        while any(consumer.position(key) < ends[key] for key in keys):
+            for key, records in consumer.poll(timeout_ms=500).items():
+                found += [
+                    oracle.Record(topic_id, key.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                    for r in records
+                ]
+        consumer.close()
+        return found
+
+    # The steps
+
+    def plan(self) -> list[int]:
+        return plan.plan(self.conn, self.settings, RUN)
+
+    def land(self, drain_id: int) -> UUID | None:
+        return land.land(self.conn, self.settings, drain_id, RUN)
+
+    def commit(self, attempts: Iterable[UUID | None]) -> int:
+        return commit.commit(self.conn, self.settings, [one for one in attempts if one])
+
+    def drain(self) -> int:
+        """Plan, land, commit; returns the number of segments."""
+        return self.commit([self.land(drain_id) for drain_id in self.plan()])
+
+    def drain_all(self) -> None:
+        while self.drain():
+            pass
+
+    def claim(self) -> int | None:
+        return attempt.claim(self.conn, self.settings, RUN)
+
+    def begin(self, batch_id: int) -> UUID:
+        return attempt.begin(self.conn, self.settings, batch_id, RUN)
+
+    def spec(self, attempt_id: UUID) -> Spec:
+        return Spec.from_json((attempt.folder(self.settings, attempt_id) / "spec.json").read_text())
+
+    def transform(self, spark: SparkSession, attempt_id: UUID) -> Report:
+        return transform.run(spark, self.spec(attempt_id))
+
+    def publish(self, attempt_id: UUID) -> bool:
+        return publish.publish(self.conn, self.settings, attempt_id)
+
+    def attempt(self, spark: SparkSession) -> UUID | None:
+        """Claim, begin and transform, without publishing."""
+        batch_id = self.claim()
+        if batch_id is None:
+            return None
+        attempt_id = self.begin(batch_id)
+        self.transform(spark, attempt_id)
+        return attempt_id
+
+    def aggregate(self, spark: SparkSession) -> bool:
+        """One run of the aggregation; whether there was a batch."""
+        attempt_id = self.attempt(spark)
+        return attempt_id is not None and self.publish(attempt_id)
+
+    def aggregate_all(self, spark: SparkSession) -> None:
+        while self.aggregate(spark):
+            pass
+
+    # Landing records whose timestamps the test chooses
+
+    def land_records(self, records: Sequence[oracle.Record]) -> None:
+        """Write contiguous records of one partition as a segment, through the drain's own file writer and commit."""
+        first, end = records[0].offset, records[-1].offset + 1
+        topic_id, partition = records[0].topic_id, records[0].partition
+        drains.adopt(
+            self.conn,
+            topic=self.settings.topic,
+            topic_id=topic_id,
+            partition=partition,
+            first_offset=first,
+            observed_at=datetime.now(UTC),
+        )
+        span = drains.Range(
+            topic=self.settings.topic, topic_id=topic_id, partition=partition, first_offset=first, end_offset=end
+        )
+        drain_id = drains.register_drain(self.conn, [span], RUN)
+        attempt_id = drains.register_attempt(self.conn, drain_id, RUN)
+        path = land.raw_path(self.settings, span, attempt_id)
+        with land.SegmentFile(path, topic_id, partition) as segment:
+            segment.write([_ConsumerRecord.of(record) for record in records])
+        landing = Landing(
+            topic_id=topic_id, partition=partition, first_offset=first, end_offset=end, records=segment.records,
+            absent=0, historic=segment.historic, first_record_at=segment.first_record_at,
+            last_record_at=segment.last_record_at, path=str(path), bytes=path.stat().st_size,
+        )  # fmt: skip
+        drains.report_landings(self.conn, attempt_id, [landing])
+        drains.commit(self.conn, attempt_id, lambda _: None)
+
+    # What is published
+
+    def traffic(self) -> dict[tuple[int, int], dict[str, int]]:
+        rows = self.conn.execute(
+            f"SELECT extract(epoch FROM window_start)::bigint, window_minutes, {', '.join(TRAFFIC_COLUMNS)}"
+            " FROM analytics.traffic_by_window"
+        ).fetchall()
+        return {(start, minutes): dict(zip(TRAFFIC_COLUMNS, row, strict=True)) for start, minutes, *row in rows}
+
+    def dispositions(self) -> Counter[str]:
+        row = self.conn.execute(
+            "SELECT coalesce(sum(accepted), 0)::int, coalesce(sum(duplicate), 0)::int, coalesce(sum(late), 0)::int,"
+            " coalesce(sum(rejected), 0)::int FROM ledger.batches WHERE state = 'published'"
+        ).fetchone()
+        return +Counter(dict(zip(("accepted", "duplicate", "late", "rejected"), row or (), strict=True)))
+
+    def reasons(self) -> Counter[str]:
+        return Counter(
+            dict(
+                self.conn.execute("SELECT reason, sum(records)::int FROM ledger.rejected_counts GROUP BY 1").fetchall()
+            )
+        )
+
+    def id_conflicts(self) -> int:
+        return self.one("SELECT coalesce(sum(id_conflicts), 0)::int FROM ledger.batches WHERE state = 'published'")
+
+    def one(self, query: str, *values: object) -> Any:
+        row = self.conn.execute(query, values).fetchone()
+        return row[0] if row else None
+
+    def unaccounted(self) -> dict[str, int]:
+        rows = self.conn.execute("SELECT check_name || ' ' || subject, unaccounted FROM ledger.conservation").fetchall()
+        return {name: value for name, value in rows if value}
+
+    def assert_equals_oracle(self, records: Iterable[oracle.Record], **rules: Any) -> None:
+        """Every published number is what the contract says of these records, and the equations hold."""
+        expected = oracle.fold(records, **rules)
+        assert self.unaccounted() == {}
+        assert self.dispositions() == +expected.dispositions
+        assert self.reasons() == +expected.reasons
+        assert self.id_conflicts() == expected.id_conflicts
+        assert self.traffic() == expected.traffic
+        kept = {
+            (topic_id, partition, offset): (reason, detail)
+            for topic_id, partition, offset, reason, detail in self.conn.execute(
+                'SELECT topic_id, partition, "offset", reason, detail FROM ledger.rejected_records'
+            )
+        }
+        assert {key: reason for key, (reason, _) in kept.items()} == {
+            key: reason for key, (reason, _) in expected.rejections.items()
+        }
+        named = {key: detail for key, (_, detail) in expected.rejections.items() if detail is not None}
+        assert {key: kept[key][1] for key in named} == named
+
+
+@dataclass(frozen=True)
+class _ConsumerRecord:
+    """A record as the consumer hands it out."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, record: oracle.Record) -> _ConsumerRecord:
+        return cls(
+            record.offset, record.timestamp_ms, broker.LOG_APPEND_TIME, record.key, record.value, list(record.headers)
+        )
