@@ -235,7 +235,7 @@ class Pipeline:
         )
 
     def id_conflicts(self) -> int:
-        return self.one("SELECT coalesce(sum(id_conflicts), 0)::int FROM ledger.batches WHERE state = 'published'")
+        return int(self.one("SELECT coalesce(sum(id_conflicts), 0)::int FROM ledger.batches WHERE state = 'published'"))
 
     def one(self, query: str, *values: object) -> Any:
         row = self.conn.execute(query, values).fetchone()

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
+from pyarrow import ArrowException
 
 from clickstream.errors import OutputMismatch
 
@@ -79,10 +80,14 @@ def verify(files: Iterable[WrittenFile]) -> None:
         if not path.exists():
             raise OutputMismatch(f"{file.path} is missing, though {file.records} rows were reported. Run again.")
         size = path.stat().st_size
-        with path.open("rb") as stream:
-            rows = pq.ParquetFile(stream).metadata.num_rows
-        if (rows, size) != (file.records, file.bytes):
+        if size != file.bytes:
             raise OutputMismatch(
-                f"{file.path} has {rows} rows in {size} bytes, but {file.records} rows in {file.bytes} bytes were"
-                " reported. Something wrote to it later; run again."
+                f"{file.path} has {size} bytes, but {file.bytes} were reported. Something wrote to it later; run again."
             )
+        try:
+            with path.open("rb") as stream:
+                rows = pq.ParquetFile(stream).metadata.num_rows
+        except ArrowException as error:
+            raise OutputMismatch(f"{file.path} is no readable Parquet file ({error}). Run again.") from error
+        if rows != file.records:
+            raise OutputMismatch(f"{file.path} has {rows} rows, but {file.records} were reported. Run again.")

@@ -15,7 +15,10 @@ HISTORIC = b"historic"
 
 
 def read_segments(spark: SparkSession, segments: Sequence[Segment]) -> DataFrame:
-    """Return the landed records: coordinates, record_time, historic, value (null as it was)."""
+    """Return the landed records: coordinates, record_time, historic, value (null as it was).
+
+    A task holds one row group and a few values of 2 MiB at a time, so segments must bound their row groups in bytes.
+    """
     raw = spark.read.schema(schemas.RAW).parquet(*(spark_path(segment.path) for segment in segments))
     return raw.select(
         "topic_id",

@@ -28,7 +28,7 @@ _SETTINGS: Final = {
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",
     # Memory: values may have 2 MiB, so batches are bounded in bytes, and in rows where bytes cannot be.
-    "spark.sql.parquet.columnarReaderBatchSize": "512",
+    "spark.sql.parquet.columnarReaderBatchSize": "64",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(8 * 1024 * 1024),
 }

@@ -19,8 +19,8 @@ from clickstream.settings import Settings
 from infra.local import lifecycle
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import demo, make_burst, wait_until_published
+from infra.local.session import session_members
 from infra.local.stack import Stack
-from infra.local.supervision import session_members
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import psycopg
 
+from clickstream import broker
 from clickstream.aggregate import publish
 from clickstream.drain import commit, land
 from clickstream.ledger import drains, publishing
@@ -29,16 +30,22 @@ def main() -> None:
     if point == "in the middle of a raw file":
         land.ROW_GROUP_RECORDS = 10
         write = land.SegmentFile._flush
-        land.SegmentFile._flush = lambda self: (write(self), self.records > 20 and die())[0]  # type: ignore[method-assign]
+
+        def write_then_die(self: land.SegmentFile) -> None:
+            write(self)
+            if self.records > 20:
+                die()
+
+        land.SegmentFile._flush = write_then_die  # type: ignore[method-assign]
         land.land(conn, settings(), int(argument), "victim")
     elif point == "after landing, before the report":
         drains.report_landings = die
         land.land(conn, settings(), int(argument), "victim")
     elif point == "just before the drain's COMMIT":
-        commit._verify = die  # type: ignore[assignment]
+        commit._verify = die
         commit.commit(conn, settings(), [UUID(argument)])
     elif point == "just after the drain's COMMIT":
-        commit.broker.advise_group_offsets = die
+        broker.advise_group_offsets = die
         commit.commit(conn, settings(), [UUID(argument)])
     elif point == "just before the publish's COMMIT":
         publishing.complete_windows = die  # type: ignore[assignment]

@@ -1,0 +1,65 @@
+# The commands of the project; `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+STACK := $(VENV)/bin/python -m infra.local
+MINIMUM_PYTHON := 3.11
+
+.PHONY: help up down status logs env psql demo replay test lint fmt
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: $(VENV)/.installed ## Start the embedded stack; returns when everything is healthy
+	@$(STACK) up
+
+down: $(VENV)/.installed ## Stop it; no process is left and no data is lost
+	@$(STACK) down
+
+status: $(VENV)/.installed ## Show each component: up or down, since when, and why
+	@$(STACK) status
+
+logs: $(VENV)/.installed ## Follow the logs, of one component with COMPONENT=<name>
+	@$(STACK) logs $(COMPONENT)
+
+env: $(VENV)/.installed ## Print addresses and credentials as KEY=value lines
+	@$(STACK) env
+
+psql: $(VENV)/.installed ## Open psql on the results, with a role that only reads
+	@$(STACK) psql
+
+demo: $(VENV)/.installed ## Send one burst through everything and show the windows and the balance
+	@$(STACK) demo
+
+replay: $(VENV)/.installed ## Send a web server's access log through the pipeline: LOG=<path>
+	@$(STACK) replay "$(LOG)" $(OPTIONS)
+
+test: $(VENV)/.installed-dev ## Run all tests
+	@$(VENV)/bin/pytest $(OPTIONS)
+
+lint: $(VENV)/.installed-dev ## Check style and types
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+
+fmt: $(VENV)/.installed-dev ## Format the code
+	@$(VENV)/bin/ruff format
+	@$(VENV)/bin/ruff check --fix
+
+# Everything that makes the environment writes to standard error, so that `make env` prints nothing else.
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM_PYTHON)".split("."))))' || { \
+	  echo "$(PYTHON) is missing or older than $(MINIMUM_PYTHON): $$($(PYTHON) --version 2>&1)." \
+	    "Install Python $(MINIMUM_PYTHON) or later, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >&2 || { \
+	  echo "Cannot make $(VENV). On Debian and Ubuntu: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check uv >&2
+
+$(VENV)/.installed: requirements.txt $(VENV)/bin/uv
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode -r $< >&2
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode -r $< >&2
+	@touch $@

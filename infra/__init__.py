@@ -1,0 +1,1 @@
+"""What the pipeline runs on: the embedded stack, the cloud stacks and the monitoring."""

@@ -1,0 +1,186 @@
+"""Airflow: API server, scheduler and DAG processor on the stack's PostgreSQL, and the environment of its tasks."""
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from infra.local import credentials
+from infra.local.commands import run
+from infra.local.errors import StackError
+from infra.local.files import private_folder
+from infra.local.java import Java
+from infra.local.ports import LOOPBACK
+from infra.local.spark_cds import archive_path
+from infra.local.stack import ADMIN, PYTHON, REPOSITORY, TOPIC, VENV, Stack
+from infra.local.supervision import Program, base_environment
+
+AIRFLOW = VENV / "bin" / "airflow"
+POOLS = {
+    "drain": {"slots": 2, "description": "groups of partitions drained at a time", "include_deferred": False},
+    "spark": {"slots": 1, "description": "Spark jobs at a time", "include_deferred": False},
+}
+REMEDY = "The lines above name the cause. Correct it and run it again."
+
+
+def environment(stack: Stack, java: Java) -> dict[str, str]:
+    """Return what Airflow's components and tasks get: paths and settings, and files of secrets, never secrets."""
+    secrets = stack.secrets
+    backend = {"connections_file_path": str(secrets / "connections.json")}
+    airflow = {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "8",
+        "CORE__DAGS_FOLDER": REPOSITORY / "dags",
+        "CORE__PLUGINS_FOLDER": REPOSITORY / "plugins",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": stack.dags_paused,
+        "CORE__DEFAULT_TIMEZONE": "utc",
+        "CORE__EXECUTION_API_SERVER_URL": f"{stack.airflow_url}/execution/",
+        "CORE__FERNET_KEY_CMD": _print(credentials.fernet_key_file(stack)),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": secrets / "airflow_passwords.json",
+        "DATABASE__SQL_ALCHEMY_CONN_CMD": _print(secrets / "airflow_metadata_url"),
+        "API__HOST": LOOPBACK,
+        "API__PORT": stack.ports.airflow,
+        "API__BASE_URL": stack.airflow_url,
+        "API__WORKERS": 1,
+        "API__SECRET_KEY_CMD": _print(credentials.token_file(stack, "airflow_api_key")),
+        "API_AUTH__JWT_SECRET_CMD": _print(credentials.token_file(stack, "airflow_jwt_key")),
+        "LOGGING__BASE_LOG_FOLDER": stack.folder / "airflow" / "logs",
+        "SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "SECRETS__BACKEND_KWARGS": json.dumps(backend),
+        "WORKERS__SECRETS_BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "WORKERS__SECRETS_BACKEND_KWARGS": json.dumps(backend),
+        "WORKERS__SOCKET_CLEANUP_TIMEOUT": 10,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 30,
+    }
+    return {
+        **{name: value for name, value in stack.environment.items() if name.startswith("CLICKSTREAM_")},
+        "AIRFLOW_HOME": str(stack.folder / "airflow"),
+        **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
+        "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "JAVA_HOME": str(java.home),
+        "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        "CLICKSTREAM_TOPIC": TOPIC,
+        "CLICKSTREAM_STORAGE_URL": stack.storage_url,
+        "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
+        "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
+    }
+
+
+def _print(file: Path) -> str:
+    """Return the command that prints a file, which Airflow splits like a shell but runs without one."""
+    return "cat " + re.sub(r"([^\w/.-])", r"\\\1", str(file))
+
+
+def prepare(stack: Stack) -> None:
+    """Write the files of secrets that the components read."""
+    private_folder(stack.folder / "airflow")
+    credentials.write_metadata_url(stack)
+    credentials.write_airflow_passwords(stack)
+    credentials.write_connections(stack)
+
+
+def check_settings(stack: Stack, java: Java) -> None:
+    """Check the pipeline's settings as its tasks will read them.
+
+    Raises:
+        StackError: One is wrong or unknown; names the setting, its value and the rule.
+    """
+    remedy = f"Correct it in the environment or in {stack.folder / 'settings.env'}, then try again."
+    shown = run(
+        [PYTHON, "-m", "clickstream.settings"],
+        purpose="accept the pipeline's settings",
+        remedy=remedy,
+        environment=base_environment() | environment(stack, java),
+    )
+    known = {line.partition("=")[0] for line in shown.splitlines()}
+    given = {name for name in stack.environment if name.startswith("CLICKSTREAM_")}
+    if unknown := sorted(given - known):
+        raise StackError(
+            f"Unknown setting {', '.join(unknown)}. The pipeline knows {', '.join(sorted(known))}.",
+            remedy=remedy,
+        )
+
+
+def migrate(stack: Stack, java: Java) -> None:
+    """Bring Airflow's database to the installed version and make the pools, unless that is done already."""
+    stamp = stack.folder / "airflow" / "migrated"
+    wanted = version("apache-airflow")
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and _has_pools(stack):
+        return
+    surroundings = base_environment() | environment(stack, java)
+    run(
+        [AIRFLOW, "db", "migrate"],
+        purpose="migrate Airflow's database",
+        remedy=REMEDY,
+        environment=surroundings,
+        timeout=300,
+    )
+    pools = stack.folder / "airflow" / "pools.json"
+    pools.write_text(json.dumps(POOLS), encoding="utf-8")
+    run(
+        [AIRFLOW, "pools", "import", pools],
+        purpose="make Airflow's pools",
+        remedy=REMEDY,
+        environment=surroundings,
+    )
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _has_pools(stack: Stack) -> bool:
+    with psycopg.connect(
+        host=LOOPBACK,
+        port=stack.ports.postgres,
+        dbname="airflow",
+        user=credentials.AIRFLOW_ROLE,
+        passfile=str(stack.secrets / "pgpass"),
+    ) as connection:
+        try:
+            rows = connection.execute("SELECT pool FROM slot_pool").fetchall()
+        except psycopg.errors.UndefinedTable:
+            return False
+    return {name for (name,) in rows} >= set(POOLS)
+
+
+def programs(stack: Stack, java: Java) -> list[Program]:
+    """Describe Airflow's components to the supervisor.
+
+    The scheduler gets time to let running tasks end, which need the API server meanwhile.
+    """
+    commands: dict[str, tuple[list[str | Path], int]] = {
+        "airflow-scheduler": ([AIRFLOW, "scheduler", "--skip-serve-logs"], 30),
+        "airflow-dag-processor": ([AIRFLOW, "dag-processor"], 10),
+        "airflow-api-server": ([AIRFLOW, "api-server"], 10),
+    }
+    surroundings = environment(stack, java)
+    return [
+        Program(name=name, command=command, environment=surroundings, stop_seconds=seconds)
+        for name, (command, seconds) in commands.items()
+    ]
+
+
+def heartbeat(stack: Stack, component: str | None) -> str | None:
+    """Ask the API server for the last heartbeat (ISO 8601) of ``scheduler`` or ``dag_processor``.
+
+    With None as component it only checks that the API server answers and reaches its database.
+
+    Raises:
+        httpx.HTTPError: The API server does not answer.
+        StackError: The database or the component is not healthy.
+    """
+    answer = httpx.get(f"{stack.airflow_url}/api/v2/monitor/health", timeout=5)
+    answer.raise_for_status()
+    health = answer.json()
+    checked = component or "metadatabase"
+    if health[checked]["status"] != "healthy":
+        raise StackError(f"Airflow calls {checked} {health[checked]['status']}", remedy="See its log.")
+    if component is None:
+        return None
+    return str(health[component][f"latest_{component}_heartbeat"])

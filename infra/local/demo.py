@@ -1,0 +1,121 @@
+"""The demo: one burst of the handler goes through Kafka, both DAGs and Spark into PostgreSQL, and is accounted for."""
+
+import json
+import time
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from infra.local import credentials, generator, lifecycle
+from infra.local.airflow_api import AirflowApi
+from infra.local.commands import run
+from infra.local.errors import StackError
+from infra.local.stack import PYTHON, REPOSITORY, Stack
+from infra.local.supervision import base_environment
+
+EVENTS = 1_000
+PUBLISHED_WITHIN_SECONDS = 240
+
+PENDING = """
+SELECT count(*) FROM jsonb_each_text(%(last_offsets)s::jsonb) o (partition, last_offset)
+WHERE NOT EXISTS (
+    SELECT FROM ledger.segments s
+    JOIN ledger.batches b USING (batch_id) JOIN ledger.partitions p USING (topic_id, partition)
+    WHERE b.state = 'published' AND p.closed_at IS NULL AND s.partition = o.partition::int
+      AND o.last_offset::bigint >= s.first_offset AND o.last_offset::bigint < s.end_offset)
+"""
+
+WINDOWS = """
+SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS window, window_minutes AS minutes, events,
+       page_views, add_to_carts, purchases, users, sessions, status, revision
+FROM analytics.traffic_by_window
+WHERE window_start >= date_trunc('hour', %(minute)s::timestamptz, 'UTC') - interval '1 hour'
+ORDER BY window_minutes DESC, window_start
+"""
+
+BATCHES = """
+SELECT b.batch_id AS batch, b.planned, b.landed, b.absent, b.lost, b.accepted, b.duplicate, b.late, b.rejected
+FROM ledger.batches b WHERE b.state = 'published' ORDER BY b.batch_id DESC LIMIT 5
+"""
+
+CONSERVATION = "SELECT check_name, subject, value, unaccounted FROM ledger.conservation"
+
+
+def demo(stack: Stack, console: Console) -> bool:
+    """Run the demo on a stack, started if it isn't up; returns whether windows were published and all balances.
+
+    Raises:
+        StackError: A step failed or took too long; says which, and where to look.
+    """
+    console.rule("1. The stack")
+    lifecycle.up(stack, report=lambda line: console.print(f"  {line}"))
+    console.rule(f"2. A burst of about {EVENTS} events from the Lambda handler")
+    burst = make_burst(stack)
+    console.print(f"  {burst['events']} events of {burst['minute']} in {burst['archive']}, and in Kafka")
+    began = time.monotonic()
+    console.rule("3. drain_clickstream, then aggregate_clickstream, both run by Airflow")
+    with AirflowApi(stack) as api, psycopg.connect(credentials.reader_url(stack), autocommit=True) as conn:
+        run_id = api.trigger("drain_clickstream")
+        if api.wait_for_run("drain_clickstream", run_id) != "success":
+            raise StackError(
+                f"The drain {run_id} failed.", remedy=f"Its tasks say why: {api.run_url('drain_clickstream', run_id)}"
+            )
+        console.print(f"  drained after {time.monotonic() - began:.1f} s: {api.run_url('drain_clickstream', run_id)}")
+        with console.status("  waiting for the windows"):
+            wait_until_published(stack, conn, burst)
+        console.print(f"  published after {time.monotonic() - began:.1f} s")
+        console.rule("4. What analysts see: analytics.traffic_by_window, UTC")
+        windows = _show(conn, console, WINDOWS, minute=burst["minute"])
+        console.rule("5. Where every record went: ledger.batches, the last five")
+        _show(conn, console, BATCHES)
+        console.rule("6. The proof: ledger.conservation")
+        checks = _show(conn, console, CONSERVATION)
+    unaccounted = sum(abs(check["unaccounted"]) for check in checks)
+    console.print(
+        f"{'Balanced' if unaccounted == 0 else 'NOT BALANCED'}: {unaccounted} offsets or records unaccounted for."
+        f" Look around at {stack.airflow_url}; `make psql` for the tables, `make down` to stop."
+    )
+    return bool(windows) and unaccounted == 0
+
+
+def make_burst(stack: Stack, *, events: int = EVENTS) -> dict[str, Any]:
+    """Call the handler for about so many events of this minute; returns its summary."""
+    printed = run(
+        [PYTHON, "-m", "infra.local.eventbridge", "--burst", str(events)],
+        purpose="make a burst of events",
+        remedy=f"Is Kafka up? `make status` tells; its log is {stack.log('kafka')}.",
+        environment=base_environment() | generator.environment(stack),
+        directory=REPOSITORY,
+    )
+    return dict(json.loads(printed.strip().splitlines()[-1]))
+
+
+def wait_until_published(stack: Stack, conn: psycopg.Connection[Any], burst: dict[str, Any]) -> None:
+    """Wait until the last record of a burst in each partition is in a published batch.
+
+    Raises:
+        StackError: It takes too long.
+    """
+    deadline = time.monotonic() + PUBLISHED_WITHIN_SECONDS
+    last_offsets = json.dumps(burst["partitions"])
+    while conn.execute(PENDING, {"last_offsets": last_offsets}).fetchone() != (0,):
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"The burst is not published after {PUBLISHED_WITHIN_SECONDS} s.",
+                remedy=f"Look at the runs of aggregate_clickstream: {stack.airflow_url}/dags/aggregate_clickstream",
+            )
+        time.sleep(0.25)
+
+
+def _show(conn: psycopg.Connection[Any], console: Console, query: str, **values: object) -> list[dict[str, Any]]:
+    with conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        rows = cursor.execute(query, values).fetchall()
+    table = Table()
+    for name in rows[0] if rows else ():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(rows[0][name], int) else "left")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    console.print(table)
+    return rows

@@ -1,0 +1,37 @@
+"""The processes of a stack: the POSIX session that its supervisord leads."""
+
+import os
+from collections.abc import Sequence
+
+import psutil
+
+
+def session_members(session: int | None) -> list[psutil.Process]:
+    """Return the processes of a stack's session, but not those of a later session that got the same number."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    leader = next((process for process in members if process.pid == session), None)
+    if leader is not None and "supervisor.supervisord" not in " ".join(leader.cmdline()):
+        return []
+    return members
+
+
+def end_processes(processes: Sequence[psutil.Process], *, grace_seconds: float) -> None:
+    """Ask processes to end, wait, and kill those that are left."""
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(alive, timeout=grace_seconds)
