@@ -11,10 +11,10 @@ with the query.
 
 import argparse
 import logging
+import os
 import sys
 
 from pyspark.sql import SparkSession
-from pyspark.sql.utils import is_remote
 
 from clickstream_transform import pipeline, storage
 from clickstream_transform.protocol import Spec
@@ -29,6 +29,11 @@ _CLASSIC_SETTINGS = {  # a Spark Connect server has its own
 }
 
 
+def _is_connect() -> bool:
+    """Tell whether the session will be a Spark Connect one: by `--remote` of spark-submit, or by the environment."""
+    return "SPARK_REMOTE" in os.environ or "SPARK_CONNECT_MODE_ENABLED" in os.environ
+
+
 def main(arguments: list[str]) -> None:
     """Run the batch that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
     spec = Spec.from_json(storage.read_bytes(options.spec))
     builder = SparkSession.builder.appName(f"aggregate_windows batch={spec.batch_id} attempt={spec.attempt_id}")
-    for key, value in () if is_remote() else _CLASSIC_SETTINGS.items():
+    for key, value in () if _is_connect() else _CLASSIC_SETTINGS.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     try:

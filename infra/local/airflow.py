@@ -55,6 +55,9 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "WORKERS__SECRETS_BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
         "WORKERS__SECRETS_BACKEND_KWARGS": json.dumps(backend),
         "WORKERS__SOCKET_CLEANUP_TIMEOUT": 10,
+        # A task whose worker or scheduler was killed is found and tried again within half a minute.
+        "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 20,
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 10,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 30,

@@ -9,9 +9,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark
 
 from infra.local.files import exclusive
@@ -41,13 +44,13 @@ def program(java: Java) -> Program:
 
 
 def make(archive: Path) -> int:
-    """Run the app over an empty batch and keep the classes it loaded; returns the exit code."""
+    """Run the app over a small batch and keep the classes it loaded; returns the exit code."""
     partial = archive.with_suffix(".partial")
     with exclusive(archive.with_suffix(".lock"), what="making the archive", wait=True):
         if archive.exists():
             return 0
         with tempfile.TemporaryDirectory() as folder:
-            spec = _empty_batch(Path(folder))
+            spec = _small_batch(Path(folder))
             code = subprocess.run(  # noqa: S603 - our own programs and paths
                 [
                     VENV / "bin" / "spark-submit",
@@ -70,18 +73,40 @@ def make(archive: Path) -> int:
     return code
 
 
-def _empty_batch(folder: Path) -> Path:
-    """Write the spec of a batch without records."""
+def _small_batch(folder: Path) -> Path:
+    """Write the spec and the raw file of a batch of two records: an event, and one that is rejected."""
+    event = dict.fromkeys(("eventId", "userId", "sessionId", "device", "region", "producerId", "page"), "x")
+    event |= {"eventType": "PAGE_VIEW", "eventTime": "2026-01-01T00:00:00Z", "sequence": 0, "schemaVersion": 1}
+    headers = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+    raw = pa.table(
+        {
+            "topic_id": ["t", "t"],
+            "partition": pa.array([0, 0], pa.int32()),
+            "offset": [0, 1],
+            "timestamp": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * 2, pa.timestamp("ms", "UTC")),
+            "timestamp_type": pa.array([1, 1], pa.int8()),
+            "key": pa.nulls(2, pa.binary()),
+            "value": [json.dumps(event).encode(), b"no event"],
+            "headers": pa.array([[], []], headers),
+        }
+    )
+    segment = folder / "0-2.parquet"
+    pq.write_table(raw, segment, compression="zstd")
     output = {name: (folder / name).as_uri() for name in ("events", "rejected", "tables")}
     spec = {
         "batch_id": 0,
         "attempt_id": str(uuid4()),
         "settings": {"allowed_lateness_seconds": 86_400, "max_future_seconds": 300, "window_minutes": [5, 60]},
-        "segments": [],
+        "segments": [
+            {
+                "topic_id": "t", "partition": 0, "first_offset": 0, "end_offset": 2, "records": 2,
+                "path": segment.as_uri(),
+            }
+        ],
         "retired_hours": [],
         "event_files": [],
         "output": output | {"report": (folder / "report.json").as_uri()},
-    }
+    }  # fmt: skip
     path = folder / "spec.json"
     path.write_text(json.dumps(spec), encoding="utf-8")
     return path
