@@ -11,6 +11,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -75,7 +76,7 @@ def make(archive: Path) -> int:
 
 def _small_batch(folder: Path) -> Path:
     """Write the spec and the raw file of a batch of two records: an event, and one that is rejected."""
-    event = dict.fromkeys(("eventId", "userId", "sessionId", "device", "region", "producerId", "page"), "x")
+    event: dict[str, Any] = dict.fromkeys(("eventId", "userId", "sessionId", "device", "region", "producerId", "page"), "x")
     event |= {"eventType": "PAGE_VIEW", "eventTime": "2026-01-01T00:00:00Z", "sequence": 0, "schemaVersion": 1}
     headers = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
     raw = pa.table(
@@ -93,7 +94,7 @@ def _small_batch(folder: Path) -> Path:
     segment = folder / "0-2.parquet"
     pq.write_table(raw, segment, compression="zstd")
     output = {name: (folder / name).as_uri() for name in ("events", "rejected", "tables")}
-    spec = {
+    spec: dict[str, Any] = {
         "batch_id": 0,
         "attempt_id": str(uuid4()),
         "settings": {"allowed_lateness_seconds": 86_400, "max_future_seconds": 300, "window_minutes": [5, 60]},
