@@ -63,3 +63,9 @@ $(VENV)/.installed: requirements.txt $(VENV)/bin/uv
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode -r $< >&2
 	@touch $@
+
+.PHONY: requirements
+requirements: $(VENV)/bin/uv ## Pin the dependencies that pyproject.toml names
+	@$(VENV)/bin/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
+	@$(VENV)/bin/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --group dev -c requirements.txt \
+	  pyproject.toml -o requirements-dev.txt

@@ -76,8 +76,14 @@ def make(archive: Path) -> int:
 
 def _small_batch(folder: Path) -> Path:
     """Write the spec and the raw file of a batch of two records: an event, and one that is rejected."""
-    event: dict[str, Any] = dict.fromkeys(("eventId", "userId", "sessionId", "device", "region", "producerId", "page"), "x")
-    event |= {"eventType": "PAGE_VIEW", "eventTime": "2026-01-01T00:00:00Z", "sequence": 0, "schemaVersion": 1}
+    names = ("eventId", "userId", "sessionId", "device", "region", "producerId", "page")
+    event = {
+        **dict.fromkeys(names, "x"),
+        "eventType": "PAGE_VIEW",
+        "eventTime": "2026-01-01T00:00:00Z",
+        "sequence": 0,
+        "schemaVersion": 1,
+    }
     headers = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
     raw = pa.table(
         {

@@ -94,7 +94,7 @@ def test_fingerprint_is_sha256_over_sorted_names_and_values_behind_their_lengths
     ]  # fmt: skip
     expected = sha256()
     for part in parts:
-        expected.update(bytes(7) + bytes([len(part.encode())]) + part.encode())
+        expected.update(bytes(3) + bytes([len(part.encode())]) + part.encode())
     assert [accepted.fingerprint for accepted in fold_values(made).accepted] == [expected.digest()]
 
 
