@@ -33,6 +33,7 @@ demo: $(VENV)/.installed ## Send one burst through everything and show the windo
 	@$(STACK) demo
 
 replay: $(VENV)/.installed ## Send a web server's access log through the pipeline: LOG=<path>
+	@test -n "$(LOG)" || { echo "Which log? make replay LOG=path/to/access.log.gz" >&2; exit 2; }
 	@$(STACK) replay "$(LOG)" $(OPTIONS)
 
 test: $(VENV)/.installed-dev ## Run all tests

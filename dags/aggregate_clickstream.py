@@ -55,7 +55,7 @@ def aggregate_clickstream() -> None:
                 raise AirflowSkipException(f"Nothing waits; {complete_windows(conn)} windows became complete.")
             return batch_id
 
-    @task
+    @task(execution_timeout=timedelta(minutes=30))
     def publish(attempt_id: str) -> bool:
         """Publish the attempt."""
         from uuid import UUID

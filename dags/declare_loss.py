@@ -26,11 +26,10 @@ from clickstream.orchestration import TASK_DEFAULTS, ledger
             description="Only this partition; empty for all stopped ones.",
         ),
         "reason": Param(
-            "not given",
+            "",
             type="string",
-            minLength=3,
             maxLength=500,
-            description="Why, for those who ask later.",
+            description="Why, for those who ask later; needed when it is no dry run.",
         ),
         "dry_run": Param(True, type="boolean", description="Only list what would be declared lost."),
     },

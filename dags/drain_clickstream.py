@@ -29,7 +29,7 @@ from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
     schedule="* * * * *",
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=timedelta(hours=1),
     default_args=TASK_DEFAULTS,
     doc_md=__doc__,
     tags=["clickstream"],
@@ -81,9 +81,18 @@ def drain_clickstream() -> None:
         with ledger() as conn:
             report_stops(conn, settings())
 
+    @task(trigger_rule="one_failed", retries=0)
+    def watch() -> None:
+        """Let the run fail where a task has; Airflow judges a run by its last tasks alone."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        raise AirflowFailException("A task of this run has failed; its log says why and what to do.")
+
     drains = plan()
-    committed = commit(land.expand(drain_id=drains))
+    landed = land.expand(drain_id=drains)
+    committed = commit(landed)
     drains >> committed >> report_stops()
+    [drains, landed, committed] >> watch()
 
 
 drain_clickstream()

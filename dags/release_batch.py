@@ -1,5 +1,7 @@
 """## Give a batch that can't pass back, to be claimed in smaller parts
 
+A batch of a single segment comes back as it is, though with the settings of today: mend what fails it first.
+
 For an open batch whose every attempt fails, for example because it is too large for Spark's memory. Its segments go
 back and are claimed again in batches of at most half its offsets; releasing those again halves again, down to the one
 segment that is to blame. Attempts that still run can't publish any more. No record is lost or counted twice.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from infra.local import lifecycle
 from infra.local.stack import Stack
 from tests.pipeline import Pipeline
 
+REPOSITORY = Path(__file__).parents[1]
 TEMPLATE = "clickstream_template"
 
 
@@ -51,8 +53,28 @@ def superuser(stack: Stack, database: str = "postgres") -> psycopg.Connection[tu
 def template(stack: Stack) -> str:
     """A database with all migrations applied, to be copied by each test."""
     with superuser(stack) as conn:
-        conn.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE clickstream")
+        conn.execute(f"CREATE DATABASE {TEMPLATE} OWNER clickstream_owner TEMPLATE template0")
+    migrate(stack, TEMPLATE, "up")
     return TEMPLATE
+
+
+def migrate(stack: Stack, database: str, *arguments: str) -> str:
+    """Run the command line of the migrations on a database; returns what it prints."""
+    return subprocess.run(
+        [sys.executable, "-m", "clickstream.ledger.migrate", *arguments],
+        env=os.environ
+        | {
+            "PYTHONPATH": str(REPOSITORY / "plugins"),
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(stack.ports.postgres),
+            "PGUSER": "clickstream_owner",
+            "PGPASSWORD": (stack.secrets / "clickstream_owner").read_text(encoding="utf-8"),
+            "PGDATABASE": database,
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
 
 
 @pytest.fixture
@@ -62,7 +84,7 @@ def pipeline(stack: Stack, template: str) -> Iterator[Pipeline]:
     storage = stack.folder / "test-storage" / name
     storage.mkdir(parents=True)
     with superuser(stack) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
     made = Pipeline.create(stack, database=name, topic=name, storage=storage)
     try:
         yield made

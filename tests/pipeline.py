@@ -275,7 +275,7 @@ class _ConsumerRecord:
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
     @classmethod
     def of(cls, record: oracle.Record) -> _ConsumerRecord:

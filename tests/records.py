@@ -13,7 +13,7 @@ from tests.oracle import Record
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]
 Case = tuple[str, bytes | None, int, Headers, str, str | None, str | None]
 
 NOW_MS = 1_795_372_200_000  # 2026-11-22T18:30:00Z
@@ -364,6 +364,7 @@ CORNER_CASES: list[Case] = [
             ("other bytes", (("clickstream-load", b"historic "),)),
             ("capital bytes", (("clickstream-load", b"Historic"),)),
             ("no bytes", (("clickstream-load", b""),)),
+            ("a null header", (("clickstream-load", None),)),
             ("another name", (("Clickstream-Load", b"historic"),)),
             ("the words in exchange", (("historic", b"clickstream-load"),)),
         )
@@ -463,7 +464,15 @@ TIMESTAMPS = st.builds(
     st.sampled_from((-1, 0, 0, 1)),
 )
 HEADERS: SearchStrategy[Headers] = st.sampled_from(
-    ((), (), (), HISTORIC, (("clickstream-load", b"Historic"),), (("clickstream-load", b"no"), *HISTORIC))
+    (
+        (),
+        (),
+        (),
+        HISTORIC,
+        (("clickstream-load", b"Historic"),),
+        (("clickstream-load", b"no"), *HISTORIC),
+        (("clickstream-load", None),),
+    )
 )
 RETIRED_HOURS = st.frozensets(
     st.sampled_from(("2026-11-21T17", "2026-11-21T18", "2026-11-22T17", "2026-11-22T18")), max_size=1

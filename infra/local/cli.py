@@ -178,4 +178,4 @@ def _become(program: str, arguments: list[str], environment: dict[str, str]) -> 
     if path is None:
         raise StackError(f"The program {program} is missing.", remedy=f"Install {program}.")
     sys.stdout.flush()
-    os.execve(path, [Path(path).name, *arguments], dict(os.environ) | environment)  # noqa: S606 - no shell wanted
+    os.execve(path, [path, *arguments], dict(os.environ) | environment)  # noqa: S606 - no shell wanted

@@ -98,7 +98,7 @@ class Stack:
     @property
     def storage_url(self) -> str:
         """URL of the zones, for CLICKSTREAM_STORAGE_URL."""
-        return self.storage.as_uri()
+        return f"file://{self.storage}"  # verbatim: neither Spark nor fsspec decodes percent signs
 
     @property
     def bootstrap_servers(self) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 
@@ -35,7 +35,7 @@ def write_minute(archive_url: str, producer_id: str, minute: datetime, values: S
     if parts.scheme == "s3":
         _put_object(parts.netloc, f"{parts.path.strip('/')}/{key}".lstrip("/"), body)
     else:
-        _replace_file(Path(unquote(parts.path)), key, body)
+        _replace_file(Path(archive_url.removeprefix("file://")), key, body)
     return f"{archive_url}/{key}"
 
 

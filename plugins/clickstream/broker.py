@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    CorruptRecordError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+    UnsupportedCodecError,
+)
+from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from clickstream.errors import (
@@ -19,11 +26,14 @@ from clickstream.errors import (
     ClickstreamError,
     LogTruncated,
     OffsetsExpired,
+    PartitionStopped,
     ProducerTimestamps,
+    RecordUnreadable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from clickstream.settings import Settings
 
@@ -45,6 +55,7 @@ class TopicState:
         log_append_time: Whether the broker sets the record timestamps.
         starts: Start of the log by partition.
         ends: Last stable offset by partition: the end for a reader of committed records.
+        settled: The partitions without an open transaction, where no older record can still appear.
         observed_at: UTC time taken before the ends were asked for.
     """
 
@@ -53,6 +64,7 @@ class TopicState:
     log_append_time: bool
     starts: Mapping[int, int]
     ends: Mapping[int, int]
+    settled: AbstractSet[int]
     observed_at: datetime
 
 
@@ -105,19 +117,27 @@ def describe(settings: Settings) -> TopicState:
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"message.timestamp.type": None})],
             config_filter="all",
         )["topic"][topic]
-    partitions = [TopicPartition(topic, entry["partition_index"]) for entry in described["partitions"]]
-    observed_at = datetime.now(UTC)
-    with consumer_of(settings) as consumer:
-        ends = consumer.end_offsets(partitions)
-        starts = consumer.beginning_offsets(partitions)
+        partitions = [TopicPartition(topic, entry["partition_index"]) for entry in described["partitions"]]
+        observed_at = datetime.now(UTC)
+        highest = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
+        ends = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
+        starts = _offsets(admin, partitions, OffsetSpec.EARLIEST, IsolationLevel.READ_UNCOMMITTED)
     return TopicState(
         topic=topic,
         topic_id=str(described["topic_id"]),
         log_append_time=configs["message.timestamp.type"]["value"] == "LogAppendTime",
-        starts={key.partition: offset for key, offset in starts.items()},
-        ends={key.partition: offset for key, offset in ends.items()},
+        starts=starts,
+        ends=ends,
+        settled={partition for partition, end in ends.items() if end >= highest[partition]},
         observed_at=observed_at,
     )
+
+
+def _offsets(
+    admin: KafkaAdminClient, partitions: list[TopicPartition], which: OffsetSpec, isolation: IsolationLevel
+) -> dict[int, int]:
+    found = admin.list_partition_offsets(dict.fromkeys(partitions, which), isolation_level=isolation)
+    return {at.partition: answer.offset for at, answer in found.items()}
 
 
 def _described(admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
@@ -153,12 +173,13 @@ class RangeReader:
 
     Attributes:
         absent: Offsets without a record that were confirmed so far.
+        next_offset: The first offset that was not given out yet.
     """
 
     def __init__(self, consumer: KafkaConsumer, topic: str, partition: int, first: int, end: int) -> None:
         self._consumer = consumer
         self._at = TopicPartition(topic, partition)
-        self._next = first
+        self.next_offset = first
         self._end = end
         self._suspect: int | None = None
         self.absent = 0
@@ -170,26 +191,35 @@ class RangeReader:
             OffsetsExpired: If retention deleted offsets of the range.
             LogTruncated: If the log ends before the range.
             ProducerTimestamps: At the first record that doesn't carry the broker's time.
+            RecordUnreadable: At a record that the client can't decode.
             BrokerSilent: If the broker sends nothing for a minute.
         """
         self._consumer.assign([self._at])
-        self._consumer.seek(self._at, self._next)
+        self._consumer.seek(self._at, self.next_offset)
         deadline = time.monotonic() + SILENCE_SECONDS
-        while self._next < self._end:
+        while self.next_offset < self._end:
             try:
                 records = self._consumer.poll(timeout_ms=500).get(self._at, [])
                 reached = records[-1].offset + 1 if records else self._consumer.position(self._at)
-            except OffsetOutOfRangeError:
+            except (OffsetOutOfRangeError, LogTruncationError):
                 raise self._out_of_range() from None
+            except (CorruptRecordError, UnsupportedCodecError) as error:
+                raise RecordUnreadable(
+                    f"{self._name} holds a record at or after offset {self.next_offset} that can't be read: {error!r}."
+                    " Look at it with Kafka's dump tool. If it is not needed, delete the log up to behind it"
+                    " (kafka-delete-records), then run declare_loss.",
+                    offset=self.next_offset,
+                ) from error
             run = self._consecutive(records, reached)
             if run:
                 yield run
-            if reached > self._next or run:
+            if reached > self.next_offset or run:
                 deadline = time.monotonic() + SILENCE_SECONDS
             elif time.monotonic() > deadline:
                 raise BrokerSilent(
-                    f"{self._name} sent nothing at offset {self._next} for {SILENCE_SECONDS:.0f} s, though the"
-                    f" range ends at {self._end}. Is the partition's leader up? The next drain tries again."
+                    f"{self._name} sent nothing at offset {self.next_offset} for {SILENCE_SECONDS:.0f} s, though the"
+                    f" range ends at {self._end}. Is the partition's leader up? The next drain tries again.",
+                    offset=self.next_offset,
                 )
 
     def _consecutive(self, records: list[Any], reached: int) -> list[Any]:
@@ -198,7 +228,7 @@ class RangeReader:
         for record in records:
             if record.offset >= self._end:
                 break
-            if record.offset > self._next and not self._confirm(record.offset):
+            if record.offset > self.next_offset and not self._confirm(record.offset):
                 return run
             if record.timestamp_type != LOG_APPEND_TIME:
                 if run:
@@ -211,28 +241,28 @@ class RangeReader:
                     offset=record.offset,
                 )
             run.append(record)
-            self._next = record.offset + 1
-        if min(reached, self._end) > self._next:
+            self.next_offset = record.offset + 1
+        if min(reached, self._end) > self.next_offset:
             self._confirm(min(reached, self._end))
         return run
 
     def _confirm(self, after: int) -> bool:
         """Whether the gap [next, after) was seen before; if not, go back to read it once more."""
-        if self._suspect != self._next:
-            self._suspect = self._next
-            self._consumer.seek(self._at, self._next)
+        if self._suspect != self.next_offset:
+            self._suspect = self.next_offset
+            self._consumer.seek(self._at, self.next_offset)
             return False
-        if self._consumer.beginning_offsets([self._at])[self._at] > self._next:
+        if self._consumer.beginning_offsets([self._at])[self._at] > self.next_offset:
             raise self._out_of_range()
-        self.absent += after - self._next
-        self._next = after
+        self.absent += after - self.next_offset
+        self.next_offset = after
         return True
 
-    def _out_of_range(self) -> OffsetsExpired | LogTruncated:
+    def _out_of_range(self) -> PartitionStopped:
         start = self._consumer.beginning_offsets([self._at])[self._at]
-        if start > self._next:
-            return expired(self._name, self._next, start)
-        return truncated(self._name, self._next, self._consumer.end_offsets([self._at])[self._at])
+        if start > self.next_offset:
+            return expired(self._name, self.next_offset, start)
+        return truncated(self._name, self.next_offset, self._consumer.end_offsets([self._at])[self._at])
 
     @property
     def _name(self) -> str:

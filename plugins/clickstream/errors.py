@@ -4,19 +4,7 @@ from __future__ import annotations
 
 
 class ClickstreamError(Exception):
-    """Base of every error that the pipeline raises on purpose.
-
-    Attributes:
-        retry_helps: Whether the same task may succeed when it is tried again as it is.
-    """
-
-    retry_helps = False
-
-
-class BrokerSilent(ClickstreamError):  # noqa: N818 - reads as the statement that it is
-    """The broker is reachable but sends nothing."""
-
-    retry_helps = True
+    """Base of every error that the pipeline raises on purpose: trying the same again can't help."""
 
 
 class SettingsError(ClickstreamError):
@@ -80,6 +68,18 @@ class ProducerTimestamps(PartitionStopped):
     """Records carry the producer's time (CreateTime) instead of the broker's (LogAppendTime)."""
 
     kind = "create_time"
+
+
+class RecordUnreadable(PartitionStopped):
+    """The client can't decode what the log holds."""
+
+    kind = "unreadable"
+
+
+class BrokerSilent(PartitionStopped):
+    """The broker sends nothing, though the log goes on; the next drain tries again."""
+
+    kind = "silent"
 
 
 class PartitionsStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term

@@ -43,6 +43,4 @@ def ledger() -> Iterator[Connection[Any]]:
         try:
             yield connection
         except ClickstreamError as error:
-            if error.retry_helps:
-                raise
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from functools import cache
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
@@ -18,10 +19,18 @@ from clickstream.errors import SettingsError
 PREFIX = "CLICKSTREAM_"
 
 
-class Settings(BaseSettings):
-    """Settings, each from the environment variable `CLICKSTREAM_<NAME>`."""
+class MetricsSettings(BaseSettings):
+    """What the metrics endpoint needs; apart from the rest, whose mistakes must not silence it."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    metrics_token_file: Annotated[
+        Path | None, Field(description="path of a file with the token that Prometheus sends")
+    ] = None
+
+
+class Settings(MetricsSettings):
+    """Settings, each from the environment variable `CLICKSTREAM_<NAME>`."""
 
     kafka_bootstrap_servers: Annotated[
         str, Field(pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$", description="host:port[,host:port...]")

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
@@ -17,6 +16,9 @@ from clickstream.errors import OutputMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+LOCAL = "file://"
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,23 @@ def read_json(path: ObjectStoragePath) -> dict[str, Any]:
         raise OutputMismatch(f"{path} does not exist: its writer did not finish. Run the attempt again.") from None
 
 
+def _local(url: str) -> Path:
+    """The path of a file URL, verbatim: neither Spark nor fsspec decodes percent signs."""
+    return Path(url.removeprefix(LOCAL))
+
+
 def sync(root: str, urls: Iterable[str]) -> None:
     """Make local files, and the folders from them up to the root, durable; what is on S3 is durable already."""
-    if urlparse(root).scheme != "file":
+    if not root.startswith(LOCAL):
         return
-    top = Path(urlparse(root).path)
-    files = {Path(urlparse(url).path) for url in urls}
+    top = _local(root)
+    files = {_local(url) for url in urls}
     folders = {folder for file in files for folder in file.parents if folder.is_relative_to(top)}
     for path in [*files, *sorted(folders, reverse=True)]:
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise OutputMismatch(f"{path} is missing, though its writer reported it. Run again.") from None
         try:
             os.fsync(descriptor)
         finally:

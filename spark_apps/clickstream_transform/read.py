@@ -39,4 +39,4 @@ def read_events(spark: SparkSession, files: Sequence[HourFile]) -> DataFrame:
 
 
 def _is_historic_mark(header: Column) -> Column:
-    return (header["key"] == LOAD_HEADER) & (header["value"] == F.lit(HISTORIC))
+    return (header["key"] == LOAD_HEADER) & header["value"].eqNullSafe(F.lit(HISTORIC))

@@ -21,6 +21,7 @@ from infra.local.airflow_api import AirflowApi
 from infra.local.demo import demo, make_burst, wait_until_published
 from infra.local.session import session_members
 from infra.local.stack import Stack
+from infra.local.supervision import Supervisor
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -115,6 +116,35 @@ def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) ->
     published_exactly(published, burst_and_drain(published.stack))
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "reason"),
+    [
+        ("declare_loss", {"partition": 0}, "Nothing is lost in partition 0"),
+        ("release_batch", {"batch_id": 1}, "Batch 1 is not open"),
+    ],
+)
+def test_a_remedy_without_need_is_refused_with_the_reason(
+    running: Stack, dag_id: str, conf: dict[str, Any], reason: str
+) -> None:
+    with AirflowApi(running) as api:
+        api.wait_for_dag(dag_id)
+        api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        assert api.wait_for_run(dag_id, api.trigger(dag_id, conf)) == "failed"
+    logs = (running.folder / "airflow" / "logs" / f"dag_id={dag_id}").rglob("*.log")
+    assert any(reason in log.read_text(encoding="utf-8") for log in logs)
+
+
+def test_a_drain_that_cannot_reach_kafka_fails_and_the_next_one_catches_up(published: Pipeline) -> None:
+    stack = published.stack
+    with AirflowApi(stack) as api:
+        Supervisor(stack).stop_program("kafka")
+        try:
+            assert api.wait_for_run("drain_clickstream", api.trigger("drain_clickstream")) == "failed"
+        finally:
+            lifecycle.up(stack)
+    published_exactly(published, burst_and_drain(stack))
+
+
 def test_spark_holds_no_secret_and_nothing_listens_beyond_loopback(published: Pipeline) -> None:
     stack = published.stack
     secrets = [file.read_text(encoding="utf-8").strip() for file in stack.secrets.iterdir() if file.suffix == ""]
@@ -158,8 +188,6 @@ def kill_worker(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # n
 
 
 def kill_scheduler(stack: Stack, jvm: psutil.Process) -> list[psutil.Process]:  # noqa: ARG001
-    from infra.local.supervision import Supervisor
-
     return [psutil.Process(Supervisor(stack).process("airflow-scheduler")["pid"])]
 
 

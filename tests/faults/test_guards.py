@@ -1,18 +1,21 @@
-"""Each guard is needed: with one taken out, a case that holds otherwise turns red."""
+"""Each guard is needed: with one taken out, the numbers or the ledger of a case that holds otherwise are wrong."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.errors import IntegrityError
 from pyspark.sql import SparkSession
 
 from clickstream.aggregate import attempt
 from clickstream.errors import ConservationBroken, OutputMismatch, StaleAttempt, StaleBase
 from clickstream.ledger import drains, publishing
+from clickstream_transform.storage import InputFileError
 from tests.integration.test_drain_and_aggregate import values
 from tests.pipeline import Pipeline
 
@@ -25,7 +28,7 @@ def same_offsets_landed_twice(pipeline: Pipeline, spark: SparkSession) -> None:
     pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])
     pipeline.produce(values(80)[60:])
     pipeline.drain_all()
-    with pytest.raises(StaleAttempt):
+    with suppress(StaleAttempt):
         pipeline.commit(zombies)
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle(pipeline.log())
@@ -37,11 +40,15 @@ def older_attempt_publishes_while_the_newer_works(pipeline: Pipeline, spark: Spa
     assert batch_id is not None
     older, newer = pipeline.begin(batch_id), pipeline.begin(batch_id)
     pipeline.transform(spark, older)
-    with pytest.raises(StaleAttempt):
+    with suppress(StaleAttempt):
         pipeline.publish(older)
     pipeline.transform(spark, newer)
-    assert pipeline.publish(newer)
+    with suppress(StaleAttempt):
+        pipeline.publish(newer)
     pipeline.assert_equals_oracle(pipeline.log())
+    # The older one was declared dead when the newer began, so the sweep may remove its files at any time.
+    assert pipeline.one("SELECT attempt_id FROM ledger.attempts WHERE state = 'committed' AND batch_id > 0") == newer
+    assert str(older) not in pipeline.one("SELECT string_agg(path, ' ') FROM ledger.event_files WHERE live")
 
 
 def an_hour_is_retired_while_spark_works(pipeline: Pipeline, spark: SparkSession) -> None:
@@ -64,7 +71,7 @@ def an_hour_is_retired_while_spark_works(pipeline: Pipeline, spark: SparkSession
         )
     )
     before = pipeline.traffic()
-    with pytest.raises(StaleBase, match="rewritten or retired"):
+    with suppress(StaleBase):
         pipeline.publish(attempt_id)
     pipeline.aggregate_all(spark)
     changed = {key for key, row in pipeline.traffic().items() if before.get(key) != row}
@@ -96,9 +103,8 @@ def spark_forgets_a_record(pipeline: Pipeline, spark: SparkSession) -> None:
 
     pipeline.produce(values(5))
     attempt_id = _tamper(pipeline, spark, forget)
-    with pytest.raises(ConservationBroken, match="batch_records_conserved"):
+    with suppress(ConservationBroken):
         pipeline.publish(attempt_id)
-    assert pipeline.traffic() == {}
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle(pipeline.log())
 
@@ -110,7 +116,7 @@ def spark_reads_less_than_was_landed(pipeline: Pipeline, spark: SparkSession) ->
 
     pipeline.produce(values(5))
     attempt_id = _tamper(pipeline, spark, read_less)
-    with pytest.raises(ConservationBroken, match="batch_offsets_conserved"):
+    with suppress(ConservationBroken):
         pipeline.publish(attempt_id)
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle(pipeline.log())
@@ -121,7 +127,7 @@ def spark_leaves_windows_out(pipeline: Pipeline, spark: SparkSession) -> None:
         report["tables"]["traffic_by_window"] = []
 
     attempt_id = _tamper(pipeline, spark, leave_out)
-    with pytest.raises(ConservationBroken, match="5-minute windows"):
+    with suppress(ConservationBroken):
         pipeline.publish(attempt_id)
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle(pipeline.log())
@@ -133,9 +139,12 @@ def a_file_is_cut_after_the_report(pipeline: Pipeline, spark: SparkSession) -> N
     file = Path(report["event_files"][0]["path"].removeprefix("file://"))
     file.unlink()
     file.touch()
-    with pytest.raises(OutputMismatch):
+    with suppress(OutputMismatch):
         pipeline.publish(attempt_id)
     pipeline.aggregate_all(spark)
+    pipeline.produce(values(80)[60:])
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)  # reads the live files of the hour
     pipeline.assert_equals_oracle(pipeline.log())
 
 
@@ -204,5 +213,6 @@ def test_without_the_guard_the_case_turns_red(
     guard: Callable[[Pipeline, pytest.MonkeyPatch], None],
 ) -> None:
     guard(filled, monkeypatch)
-    with pytest.raises((Exception, pytest.fail.Exception)):
+    # A guard of the next line may refuse it instead; then the batch could never pass.
+    with pytest.raises((AssertionError, IntegrityError, InputFileError, ConservationBroken)):
         case(filled, spark)

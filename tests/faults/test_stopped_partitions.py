@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from pyspark.sql import SparkSession
 
 from clickstream import broker
+from clickstream.drain import land
 from clickstream.drain.plan import report_stops
 from clickstream.errors import PartitionsStopped, RemedyRefused
 from clickstream.remedies import loss
+from clickstream.settings import Settings
 from tests.integration.test_drain_and_aggregate import values
 from tests.pipeline import RUN, Pipeline
 
@@ -68,6 +72,71 @@ def test_expired_offsets_stop_their_partition_until_declared_lost(
     pipeline.assert_equals_oracle(kept.values())
     with pytest.raises(RemedyRefused, match="Nothing is lost"):
         declare(pipeline)
+
+
+def test_retention_that_overtakes_the_reader_leaves_what_was_read(
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.create_topic()
+    # Ten megabytes, so that the consumer has to ask the broker again after the first records were deleted.
+    pipeline.produce([(partition, value) for _, value in values(40, pad="x" * 250_000) for partition in (0, 1)])
+    everything = pipeline.log()
+    drain_ids = pipeline.plan()
+    write = land.SegmentFile.write
+
+    def write_while_records_expire(segment: land.SegmentFile, records: list[Any]) -> None:
+        write(segment, records)
+        if segment._constants[1] == 0:
+            expire(pipeline, 0, 39)
+
+    monkeypatch.setattr(land.SegmentFile, "write", write_while_records_expire)
+    pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])
+    monkeypatch.undo()
+    landed = pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 0")
+    assert 0 < landed < 39
+    assert stopped(pipeline) == {0: "expired"}
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 1") == 40
+    declare(pipeline)
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle(
+        record for record in everything if not (record.partition == 0 and landed <= record.offset < 39)
+    )
+
+
+def test_a_plan_that_was_overtaken_stops_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    describe = broker.describe
+
+    def stall(settings: Settings) -> broker.TopicState:
+        state = describe(settings)
+        monkeypatch.undo()
+        pipeline.produce(values(40)[20:])
+        pipeline.drain()  # another run does everything meanwhile
+        return state
+
+    monkeypatch.setattr(broker, "describe", stall)
+    pipeline.drain()
+    pipeline.drain()
+    assert stopped(pipeline) == {}
+    assert pipeline.one("SELECT sum(records)::int FROM ledger.segments") == 40
+
+
+def test_what_a_new_incarnation_lost_before_its_first_drain_is_accounted(pipeline: Pipeline) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    pipeline.drain()
+    pipeline.delete_topic()
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    expire(pipeline, 0, 4)
+    pipeline.drain()
+    declare(pipeline)
+    pipeline.drain()
+    assert stopped(pipeline) == {0: "expired"}
+    [lost] = declare(pipeline)
+    assert (lost.range.first_offset, lost.range.end_offset) == (0, 4)
 
 
 def test_a_recreated_topic_stops_until_the_old_incarnation_is_closed(pipeline: Pipeline, spark: SparkSession) -> None:

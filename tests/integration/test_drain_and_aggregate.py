@@ -52,6 +52,18 @@ def test_what_is_produced_is_published_exactly(pipeline: Pipeline, spark: SparkS
     pipeline.assert_equals_oracle(pipeline.log())
 
 
+def test_the_time_zone_of_the_database_session_changes_nothing(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.conn.execute("SET TimeZone = 'Europe/Berlin'")
+    pipeline.create_topic()
+    pipeline.produce(values(20))
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.produce(values(30))
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle(pipeline.log())
+
+
 def test_bad_input_is_classified_counted_and_stops_nothing(pipeline: Pipeline, spark: SparkSession) -> None:
     pipeline.create_topic()
     now = datetime.now(UTC)

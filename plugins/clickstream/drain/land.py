@@ -39,6 +39,7 @@ RAW_SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP_BYTES = 16 << 20
+LANDING_BYTES = 512 << 20
 ROW_GROUP_RECORDS = 50_000
 HISTORIC = ("clickstream-load", b"historic")
 
@@ -58,20 +59,12 @@ def land(conn: Connection[Any], settings: Settings, drain_id: int, dag_run_id: s
     landings = []
     with broker.consumer_of(settings) as consumer, broker.admin_of(settings) as admin:
         for planned in ranges:
-            try:
-                landing = _land_range(consumer, settings, planned, attempt_id)
-            except PartitionStopped as error:
-                log.exception("%s/%s is stopped", planned.topic, planned.partition)
-                drains.stop(conn, planned.topic_id, planned.partition, error)
-                if error.offset == planned.first_offset:
-                    continue
-                landing = _land_range(
-                    consumer,
-                    settings,
-                    Range(**{**vars(planned), "end_offset": error.offset}),
-                    attempt_id,
-                )
-            landings.append(landing)
+            landing, stop = _land_range(consumer, settings, planned, attempt_id)
+            if stop is not None:
+                log.error("%s", stop)
+                drains.stop(conn, planned.topic_id, planned.partition, stop)
+            if landing.end_offset > landing.first_offset:
+                landings.append(landing)
             log.info(
                 "%s/%s [%s, %s): %s records, %s absent offsets, %s bytes",
                 planned.topic, planned.partition, landing.first_offset, landing.end_offset,
@@ -109,17 +102,26 @@ def raw_path(settings: Settings, planned: Range, attempt_id: UUID) -> ObjectStor
     )
 
 
-def _land_range(consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID) -> Landing:
+def _land_range(
+    consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID
+) -> tuple[Landing, PartitionStopped | None]:
+    """Land a range as far as it goes: to its end, to what stops the partition, or to the limit of a file's size."""
     path = raw_path(settings, planned, attempt_id)
     reader = broker.RangeReader(consumer, planned.topic, planned.partition, planned.first_offset, planned.end_offset)
+    stop = None
     with SegmentFile(path, planned.topic_id, planned.partition) as segment:
-        for records in reader:
-            segment.write(records)
-    return Landing(
+        try:
+            for records in reader:
+                segment.write(records)
+                if segment.bytes_taken >= LANDING_BYTES:
+                    break
+        except PartitionStopped as error:
+            stop = error
+    landing = Landing(
         topic_id=planned.topic_id,
         partition=planned.partition,
         first_offset=planned.first_offset,
-        end_offset=planned.end_offset,
+        end_offset=reader.next_offset,
         records=segment.records,
         absent=reader.absent,
         historic=segment.historic,
@@ -128,6 +130,7 @@ def _land_range(consumer: KafkaConsumer, settings: Settings, planned: Range, att
         path=str(path) if segment.records else None,
         bytes=path.stat().st_size if segment.records else None,
     )
+    return landing, stop
 
 
 class SegmentFile:
@@ -137,6 +140,7 @@ class SegmentFile:
 
     Attributes:
         records: Records written.
+        bytes_taken: Size of keys, values and headers taken so far, before compression.
         historic: Those with the header that marks a deliberate load of old data.
         first_record_at: Least record timestamp.
         last_record_at: Greatest record timestamp.
@@ -150,6 +154,7 @@ class SegmentFile:
         self._writer: pq.ParquetWriter | None = None
         self._stream: Any = None
         self.records = 0
+        self.bytes_taken = 0
         self.historic = 0
         self.first_record_at: datetime | None = None
         self.last_record_at: datetime | None = None
@@ -172,7 +177,10 @@ class SegmentFile:
         """Append ConsumerRecords in order of their offsets."""
         for record in records:
             self._buffer.append(record)
-            self._buffered_bytes += len(record.value or b"") + len(record.key or b"") + 64
+            headers = sum(len(key) + len(value or b"") for key, value in record.headers)
+            size = len(record.value or b"") + len(record.key or b"") + headers + 64
+            self._buffered_bytes += size
+            self.bytes_taken += size
             if self._buffered_bytes >= ROW_GROUP_BYTES or len(self._buffer) >= ROW_GROUP_RECORDS:
                 self._flush()
 

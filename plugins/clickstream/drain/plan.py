@@ -27,49 +27,61 @@ def plan(conn: Connection[Any], settings: Settings, dag_run_id: str) -> list[int
     Returns:
         The ids of the drains, one a group of partitions; none where nothing is to be landed.
     """
-    state = broker.describe(settings)
+    # The ledger first: what the log says afterwards can't be older than what is compared with it.
     known = drains.progress(conn, settings.topic)
-    if not [row for row in known if row.topic_id != state.topic_id]:
-        known = _adopt_new_partitions(conn, state, known)
-    ranges = []
-    for row in known:
-        error = condition(row, state)
-        if not isinstance(error, TopicRecreated):
+    state = broker.describe(settings)
+    with conn.transaction():
+        if all(row.topic_id == state.topic_id for row in known):
+            known = [*known, *_adopt_new_partitions(conn, state, known)]
+        ranges = []
+        for row in known:
+            stop = condition(row, state)
+            if isinstance(stop, TopicRecreated):
+                drains.stop(conn, row.topic_id, row.partition, stop)
+                continue
+            end = state.ends[row.partition]
             drains.observe(
                 conn,
                 topic_id=row.topic_id,
                 partition=row.partition,
                 start=state.starts[row.partition],
-                end=max(state.ends[row.partition], row.log_end_offset),
+                end=max(end, row.log_end_offset),
+                settled=row.partition in state.settled,
                 observed_at=state.observed_at,
+                stop=stop,
             )
-        if error is not None:
-            drains.stop(conn, row.topic_id, row.partition, error)
-        elif row.next_offset < state.ends[row.partition]:
-            ranges.append(
-                Range(
-                    topic=row.topic,
-                    topic_id=row.topic_id,
-                    partition=row.partition,
-                    first_offset=row.next_offset,
-                    end_offset=min(state.ends[row.partition], row.next_offset + settings.drain_max_offsets),
+            if stop is None and row.next_offset < end:
+                ranges.append(
+                    Range(
+                        topic=row.topic,
+                        topic_id=row.topic_id,
+                        partition=row.partition,
+                        first_offset=row.next_offset,
+                        end_offset=min(end, row.next_offset + settings.drain_max_offsets),
+                    )
                 )
-            )
-    return [drains.register_drain(conn, group, dag_run_id) for group in balanced(ranges, settings.drain_groups)]
+        drains.bury_superseded_attempts(conn)
+        return [drains.register_drain(conn, group, dag_run_id) for group in balanced(ranges, settings.drain_groups)]
 
 
 def _adopt_new_partitions(conn: Connection[Any], state: broker.TopicState, known: Sequence[Progress]) -> list[Progress]:
-    """Begin with partitions that have no row: a new topic at its log's start, a later partition at 0."""
-    for partition in sorted(state.starts.keys() - {row.partition for row in known}):
+    """Begin with partitions that have no row.
+
+    The first topic ever begins where its log does. Whatever comes later begins at 0, so that records which retention
+    has deleted before the first drain are seen to be lost.
+    """
+    first_ever = not drains.is_known(conn, state.topic)
+    new = state.starts.keys() - {row.partition for row in known}
+    for partition in sorted(new):
         drains.adopt(
             conn,
             topic=state.topic,
             topic_id=state.topic_id,
             partition=partition,
-            first_offset=0 if known else state.starts[partition],
+            first_offset=state.starts[partition] if first_ever else 0,
             observed_at=state.observed_at,
         )
-    return drains.progress(conn, state.topic)
+    return [row for row in drains.progress(conn, state.topic) if row.partition in new]
 
 
 def condition(row: Progress, state: broker.TopicState) -> PartitionStopped | None:

@@ -9,6 +9,7 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from clickstream.errors import RemedyRefused, StaleAttempt
+from clickstream.ledger import hours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,9 +47,6 @@ class EventFile:
     hour: str
     path: str
     records: int
-
-
-HOUR_FORMAT = 'YYYY-MM-DD"T"HH24'
 
 
 def open_batch(conn: Connection[Any]) -> int | None:
@@ -144,21 +142,14 @@ def segment_files(conn: Connection[Any], batch_id: int) -> list[SegmentFile]:
 
 def live_event_files(conn: Connection[Any]) -> list[EventFile]:
     """The manifest: every live event file."""
-    with conn.cursor(row_factory=class_row(EventFile)) as cursor:
-        return cursor.execute(
-            "SELECT to_char(hour AT TIME ZONE 'UTC', %s) AS hour, path, records FROM ledger.event_files"
-            " WHERE live ORDER BY hour, path",
-            [HOUR_FORMAT],
-        ).fetchall()
+    rows = conn.execute("SELECT hour, path, records FROM ledger.event_files WHERE live ORDER BY hour, path")
+    return [EventFile(hour=hours.spell(hour), path=path, records=records) for hour, path, records in rows]
 
 
 def retired_hours(conn: Connection[Any]) -> list[str]:
     """The retired hours as YYYY-MM-DDTHH."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(
-            "SELECT to_char(hour AT TIME ZONE 'UTC', %s) FROM ledger.retired_hours ORDER BY hour",
-            [HOUR_FORMAT],
-        ).fetchall()
+    rows = conn.execute("SELECT hour FROM ledger.retired_hours ORDER BY hour")
+    return [hours.spell(hour) for (hour,) in rows]
 
 
 @dataclass(frozen=True, kw_only=True)

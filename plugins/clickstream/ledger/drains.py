@@ -106,15 +106,38 @@ def adopt(
     )
 
 
+def is_known(conn: Connection[Any], topic: str) -> bool:
+    """Whether any incarnation of the topic was ever drained."""
+    return conn.execute("SELECT FROM ledger.partitions WHERE topic = %s LIMIT 1", [topic]).fetchone() is not None
+
+
 def observe(
-    conn: Connection[Any], *, topic_id: str, partition: int, start: int, end: int, observed_at: datetime
+    conn: Connection[Any],
+    *,
+    topic_id: str,
+    partition: int,
+    start: int,
+    end: int,
+    settled: bool,
+    observed_at: datetime,
+    stop: PartitionStopped | None,
 ) -> None:
-    """Write down the log's bounds, unless a later plan has."""
+    """Write down the log's bounds and what stops the partition, if anything, unless a later plan has."""
     conn.execute(
-        "UPDATE ledger.partitions SET log_start_offset = %s, log_end_offset = %s, observed_at = %s,"
-        " stopped = NULL, stopped_reason = NULL, stopped_at = NULL"
-        " WHERE topic_id = %s AND partition = %s AND observed_at <= %s",
-        [start, end, observed_at, topic_id, partition, observed_at],
+        "UPDATE ledger.partitions SET log_start_offset = %(start)s, log_end_offset = %(end)s, settled = %(settled)s,"
+        " observed_at = %(observed_at)s, stopped = %(kind)s::text, stopped_reason = %(reason)s::text, stopped_at ="
+        " CASE WHEN stopped = %(kind)s::text THEN stopped_at WHEN %(kind)s::text IS NOT NULL THEN now() END"
+        " WHERE topic_id = %(topic_id)s AND partition = %(partition)s AND observed_at <= %(observed_at)s",
+        {
+            "start": start,
+            "end": end,
+            "settled": settled,
+            "observed_at": observed_at,
+            "kind": stop and stop.kind,
+            "reason": stop and str(stop),
+            "topic_id": topic_id,
+            "partition": partition,
+        },
     )
 
 
@@ -177,6 +200,15 @@ def register_attempt(conn: Connection[Any], drain_id: int, dag_run_id: str) -> U
                 ).fetchone()
             )
         )
+
+
+def bury_superseded_attempts(conn: Connection[Any]) -> None:
+    """Call open attempts dead whose partitions have all moved on, so that their files may be swept."""
+    conn.execute(
+        "UPDATE ledger.attempts a SET state = 'dead' WHERE a.state = 'open' AND a.drain_id IS NOT NULL AND NOT EXISTS ("
+        " SELECT FROM ledger.drain_ranges r JOIN ledger.partitions p USING (topic_id, partition)"
+        " WHERE r.drain_id = a.drain_id AND p.next_offset = r.first_offset AND p.closed_at IS NULL)"
+    )
 
 
 def report_landings(conn: Connection[Any], attempt_id: UUID, landings: Sequence[Landing]) -> None:
@@ -243,10 +275,8 @@ def commit(conn: Connection[Any], attempt_id: UUID, verify: Callable[[Sequence[L
                 )
         verify(advanced)
         cursor.execute(
-            "UPDATE ledger.attempts a SET state = CASE WHEN attempt_id = %(id)s THEN 'committed' ELSE 'dead' END"
-            " WHERE drain_id = (SELECT drain_id FROM ledger.attempts WHERE attempt_id = %(id)s)"
-            " AND state = 'open' AND %(any)s",
-            {"id": attempt_id, "any": bool(advanced)},
+            "UPDATE ledger.attempts SET state = %s WHERE attempt_id = %s AND state = 'open'",
+            ["committed" if advanced else "dead", attempt_id],
         )
     if stale:
         raise StaleAttempt(

@@ -10,7 +10,7 @@ from psycopg.errors import CheckViolation
 from psycopg.rows import scalar_row
 
 from clickstream.errors import ConservationBroken, StaleAttempt, StaleBase
-from clickstream.ledger.batches import HOUR_FORMAT
+from clickstream.ledger import hours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,34 +96,27 @@ def lock_analytics(conn: Connection[Any]) -> None:
     conn.execute("SELECT pg_advisory_xact_lock(hashtext('analytics'))")
 
 
-def check_base(conn: Connection[Any], hours: Sequence[str], files: Mapping[str, set[str]], retired: set[str]) -> None:
+def check_base(conn: Connection[Any], touched: Sequence[str], files: Mapping[str, set[str]], retired: set[str]) -> None:
     """The event files and retired hours that the attempt read still are what they were.
 
     Args:
         conn: Connection in the publishing transaction, after `lock_analytics`.
-        hours: The hours the attempt touched.
+        touched: The hours the attempt touched.
         files: The live files by hour that its spec named.
         retired: The retired hours that its spec named.
 
     Raises:
         StaleBase: If another writer has changed one of the hours.
     """
+    starts = [hours.parse(hour) for hour in touched]
     live: dict[str, set[str]] = {}
-    for hour, path in conn.execute(
-        "SELECT to_char(hour AT TIME ZONE 'UTC', %s), path FROM ledger.event_files"
-        " WHERE live AND to_char(hour AT TIME ZONE 'UTC', %s) = ANY(%s)",
-        [HOUR_FORMAT, HOUR_FORMAT, list(hours)],
-    ):
-        live.setdefault(hour, set()).add(path)
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        retired_now = set(
-            cursor.execute(
-                "SELECT to_char(hour AT TIME ZONE 'UTC', %s) FROM ledger.retired_hours", [HOUR_FORMAT]
-            ).fetchall()
-        )
+    for hour, path in conn.execute("SELECT hour, path FROM ledger.event_files WHERE live AND hour = ANY(%s)", [starts]):
+        live.setdefault(hours.spell(hour), set()).add(path)
+    rows = conn.execute("SELECT hour FROM ledger.retired_hours WHERE hour = ANY(%s)", [starts])
+    retired_now = {hours.spell(hour) for (hour,) in rows}
     changed = [
         hour
-        for hour in hours
+        for hour in touched
         if live.get(hour, set()) != files.get(hour, set()) or (hour in retired_now) != (hour in retired)
     ]
     if changed:
@@ -137,9 +130,8 @@ def add_event_files(conn: Connection[Any], batch_id: int, files: Iterable[tuple[
     """Register live event files, each as (path, hour, records, bytes)."""
     with conn.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id)"
-            " VALUES (%s, to_timestamp(%s, %s) AT TIME ZONE 'UTC' AT TIME ZONE 'UTC', %s, %s, %s)",
-            [(path, hour, HOUR_FORMAT, records, size, batch_id) for path, hour, records, size in files],
+            "INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id) VALUES (%s, %s, %s, %s, %s)",
+            [(path, hours.parse(hour), records, size, batch_id) for path, hour, records, size in files],
         )
 
 
@@ -207,29 +199,27 @@ def replace_windows(conn: Connection[Any], batch_id: int, rows: Iterable[tuple[A
         )
 
 
-def check_hours(conn: Connection[Any], hours: Sequence[str]) -> None:
+def check_hours(conn: Connection[Any], touched: Sequence[str]) -> None:
     """The windows of each hour add up to its live event files, at both widths.
 
     Raises:
         ConservationBroken: With the first hour where they don't.
     """
     broken = conn.execute(
-        "SELECT h.hour, coalesce(f.records, 0), coalesce(t.five, 0), coalesce(t.sixty, 0)"
-        " FROM unnest(%(hours)s::text[]) h (hour)"
-        " CROSS JOIN LATERAL (SELECT to_timestamp(h.hour, %(format)s) AT TIME ZONE 'UTC' AT TIME ZONE 'UTC' AS start) s"
-        " CROSS JOIN LATERAL (SELECT sum(records) AS records FROM ledger.event_files"
-        "   WHERE live AND hour = s.start) f"
+        "SELECT h.start, coalesce(f.records, 0), coalesce(t.five, 0), coalesce(t.sixty, 0)"
+        " FROM unnest(%s::timestamptz[]) h (start)"
+        " CROSS JOIN LATERAL (SELECT sum(records) AS records FROM ledger.event_files WHERE live AND hour = h.start) f"
         " CROSS JOIN LATERAL (SELECT sum(events) FILTER (WHERE window_minutes = 5) AS five,"
         "   sum(events) FILTER (WHERE window_minutes = 60) AS sixty FROM analytics.traffic_by_window"
-        "   WHERE window_start >= s.start AND window_start < s.start + interval '1 hour') t"
+        "   WHERE window_start >= h.start AND window_start < h.start + interval '1 hour') t"
         " WHERE NOT (coalesce(f.records, 0) = coalesce(t.five, 0) AND coalesce(t.five, 0) = coalesce(t.sixty, 0))",
-        {"hours": list(hours), "format": HOUR_FORMAT},
+        [[hours.parse(hour) for hour in touched]],
     ).fetchone()
     if broken is not None:
         hour, records, five, sixty = broken
         raise ConservationBroken(
-            f"Hour {hour} would have {records} events in its files, but {five} in its 5-minute windows and {sixty}"
-            " in its 60-minute window. Nothing was published; look at the attempt's report, then run again."
+            f"Hour {hours.spell(hour)} would have {records} events in its files, but {five} in its 5-minute windows and"
+            f" {sixty} in its 60-minute window. Nothing was published; look at the attempt's report, then run again."
         )
 
 
@@ -239,8 +229,10 @@ def complete_windows(conn: Connection[Any]) -> int:
     Returns:
         How many became complete.
     """
-    return conn.execute(
-        "UPDATE analytics.traffic_by_window SET status = 'complete' WHERE status = 'provisional'"
-        " AND window_start + (window_minutes + 2) * interval '1 minute' <="
-        " (SELECT min(watermark) FROM ledger.watermarks HAVING bool_and(watermark IS NOT NULL))"
-    ).rowcount
+    with conn.transaction():
+        lock_analytics(conn)
+        return conn.execute(
+            "UPDATE analytics.traffic_by_window SET status = 'complete' WHERE status = 'provisional'"
+            " AND window_start + (window_minutes + 2) * interval '1 minute' <="
+            " (SELECT min(watermark) FROM ledger.watermarks HAVING bool_and(watermark IS NOT NULL))"
+        ).rowcount

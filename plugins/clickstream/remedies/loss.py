@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,19 @@ def losses(conn: Connection[Any], settings: Settings, partition: int | None) -> 
     Raises:
         RemedyRefused: If nothing is lost, or a stop has another remedy.
     """
+    known = drains.progress(conn, settings.topic)
     state = broker.describe(settings)
-    found = []
-    for row in drains.progress(conn, settings.topic):
+    found, refused = [], []
+    for row in known:
         if partition is None or row.partition == partition:
-            loss = _loss(row, condition(row, state), state, settings)
-            if loss is not None:
-                found.append(loss)
+            try:
+                loss = _loss(row, condition(row, state), state, settings)
+            except RemedyRefused as error:
+                refused.append(str(error))
+            else:
+                found += [loss] if loss else []
+    if refused and not found:
+        raise RemedyRefused("\n".join(refused))
     if not found:
         where = "any partition" if partition is None else f"partition {partition}"
         raise RemedyRefused(
@@ -102,7 +109,10 @@ def _first_with_broker_time(row: Progress, end: int, settings: Settings) -> int:
     with broker.consumer_of(settings) as consumer:
         consumer.assign([at])
         consumer.seek(at, row.next_offset)
+        deadline = time.monotonic() + broker.SILENCE_SECONDS
         while consumer.position(at) < end:
+            if time.monotonic() > deadline:
+                raise RemedyRefused(f"{row.topic}/{row.partition} can't be read at present; try again.")
             for record in consumer.poll(timeout_ms=1000).get(at, []):
                 if record.timestamp_type == broker.LOG_APPEND_TIME:
                     return int(record.offset)
@@ -113,7 +123,10 @@ def declare(conn: Connection[Any], found: list[Loss], *, reason: str, dag_run_id
     """Write the losses down and let the partitions go on.
 
     Raises:
+        RemedyRefused: If no reason is given.
         StaleAttempt: If a partition has moved since `losses`; those before it in the list are declared.
     """
+    if not reason.strip():
+        raise RemedyRefused("No reason is given. Say why these offsets are gone, for those who ask later.")
     for loss in found:
         drains.declare_lost(conn, loss.range, kind=loss.kind, reason=reason, dag_run_id=dag_run_id, close=loss.close)

@@ -21,9 +21,11 @@ CREATE TABLE ledger.partitions (
     next_offset bigint NOT NULL,
     log_start_offset bigint NOT NULL,
     log_end_offset bigint NOT NULL,
+    settled boolean NOT NULL DEFAULT false,
     observed_at timestamptz NOT NULL,
     last_record_at timestamptz,
-    stopped text CHECK (stopped IN ('expired', 'recreated', 'truncated', 'create_time')),
+    stopped text CHECK (
+        stopped IN ('expired', 'recreated', 'truncated', 'create_time', 'unreadable', 'silent')),
     stopped_reason text,
     stopped_at timestamptz,
     closed_at timestamptz,
@@ -38,6 +40,8 @@ COMMENT ON COLUMN ledger.partitions.first_offset IS 'Offset at which the pipelin
 COMMENT ON COLUMN ledger.partitions.next_offset IS 'Next offset to land; everything before it is in a segment.';
 COMMENT ON COLUMN ledger.partitions.log_start_offset IS 'Start of the log, as the last plan saw it.';
 COMMENT ON COLUMN ledger.partitions.log_end_offset IS 'End of the log (last stable offset), as the last plan saw it.';
+COMMENT ON COLUMN ledger.partitions.settled IS
+    'Whether no transaction was open then, which could still bring older records.';
 COMMENT ON COLUMN ledger.partitions.observed_at IS 'Time of that plan, taken before it asked for the end of the log.';
 COMMENT ON COLUMN ledger.partitions.last_record_at IS 'Greatest record timestamp landed.';
 COMMENT ON COLUMN ledger.partitions.stopped IS 'Why no further record can be landed, null while all is well.';
@@ -226,11 +230,13 @@ COMMENT ON TABLE ledger.rejections IS
     'At most 1,000 rejected records per reason and batch; all of them are in the rejected zone.';
 
 CREATE VIEW ledger.rejected_records AS
-SELECT topic_id, partition, "offset", batch_id, record_at, reason, detail,
-       CASE WHEN pg_has_role(current_user, 'clickstream_writer', 'member') THEN excerpt
-            ELSE regexp_replace(excerpt, '[[:alnum:]]', '*', 'g') END AS excerpt
-FROM ledger.rejections;
-COMMENT ON VIEW ledger.rejected_records IS 'Rejected records; the excerpt is masked for readers of dashboards.';
+SELECT topic_id, partition, "offset", batch_id, record_at, reason,
+       CASE WHEN readable OR reason NOT IN ('unknown_event_type', 'bad_event_time') THEN detail
+            ELSE regexp_replace(detail, '[^[:space:][:punct:]]', '*', 'g') END AS detail,
+       CASE WHEN readable THEN excerpt
+            ELSE regexp_replace(excerpt, '[^[:space:][:punct:]]', '*', 'g') END AS excerpt
+FROM ledger.rejections, (SELECT pg_has_role(current_user, 'clickstream_writer', 'member') AS readable) reader;
+COMMENT ON VIEW ledger.rejected_records IS 'Rejected records; producers'' texts are masked for readers of dashboards.';
 
 CREATE TABLE ledger.rejected_counts (
     batch_id bigint NOT NULL REFERENCES ledger.batches,

@@ -58,14 +58,17 @@ SELECT p.topic, p.topic_id, p.partition,
        greatest(
            (SELECT max(s.last_record_at) FROM ledger.segments s JOIN ledger.batches b USING (batch_id)
             WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND b.state = 'published'),
-           CASE WHEN p.stopped IS NULL AND p.next_offset >= p.log_end_offset AND NOT EXISTS (
+           CASE WHEN p.stopped IS NULL AND p.closed_at IS NULL AND p.settled
+                 AND p.next_offset >= p.log_end_offset AND NOT EXISTS (
                SELECT FROM ledger.segments s LEFT JOIN ledger.batches b USING (batch_id)
                WHERE s.topic_id = p.topic_id AND s.partition = p.partition
                  AND s.first_offset < p.log_end_offset AND b.state IS DISTINCT FROM 'published')
            THEN p.observed_at END
        ) AS watermark
 FROM ledger.partitions p
-WHERE p.closed_at IS NULL;
+WHERE p.closed_at IS NULL OR EXISTS (
+    SELECT FROM ledger.segments s LEFT JOIN ledger.batches b USING (batch_id)
+    WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND b.state IS DISTINCT FROM 'published');
 COMMENT ON VIEW ledger.watermarks IS
     'Per partition: the greatest published record timestamp or, where all that a plan saw is published, its time.';
 
@@ -78,17 +81,23 @@ WITH traffic AS (
     SELECT coalesce((SELECT sum(accepted) FROM ledger.batches WHERE state = 'published'), 0)::bigint
          - coalesce((SELECT sum(events) FROM ledger.retired_hours), 0)::bigint AS events
 )
-SELECT 'batch: planned = landed + absent + lost' AS check_name, 'all batches' AS subject,
+SELECT 'batch: planned = landed + absent + lost' AS check_name,
+       coalesce('batches ' || string_agg(batch_id::text, ', ') FILTER (WHERE planned <> landed + absent + lost),
+                'all batches') AS subject,
        coalesce(sum(planned), 0)::bigint AS value,
        coalesce(sum(abs(planned - landed - absent - lost)), 0)::bigint AS unaccounted
 FROM ledger.batches WHERE state = 'published'
 UNION ALL
-SELECT 'batch: landed = accepted + duplicate + late + rejected', 'all batches',
+SELECT 'batch: landed = accepted + duplicate + late + rejected',
+       coalesce('batches ' || string_agg(batch_id::text, ', ')
+                    FILTER (WHERE landed <> accepted + duplicate + late + rejected), 'all batches'),
        coalesce(sum(landed), 0)::bigint,
        coalesce(sum(abs(landed - accepted - duplicate - late - rejected)), 0)::bigint
 FROM ledger.batches WHERE state = 'published'
 UNION ALL
-SELECT 'batch: planned = its segments', 'all batches', coalesce(sum(b.planned), 0)::bigint,
+SELECT 'batch: planned = its segments',
+       coalesce('batches ' || string_agg(b.batch_id::text, ', ') FILTER (WHERE b.planned <> coalesce(s.offsets, 0)),
+                'all batches'), coalesce(sum(b.planned), 0)::bigint,
        coalesce(sum(abs(b.planned - coalesce(s.offsets, 0))), 0)::bigint
 FROM ledger.batches b LEFT JOIN (
     SELECT batch_id, sum(end_offset - first_offset) AS offsets

@@ -1,0 +1,46 @@
+"""Migrations are reversible, repeatable, and leave each role what it needs and no more."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.conftest import migrate, superuser
+from tests.pipeline import Pipeline
+
+SCHEMA = """
+SELECT table_schema || '.' || table_name || '.' || column_name || ' ' || data_type FROM information_schema.columns
+WHERE table_schema IN ('ledger', 'analytics') ORDER BY 1
+"""
+
+
+def test_down_and_up_again_give_the_same_schema(pipeline: Pipeline) -> None:
+    database = pipeline.settings.topic
+    before = pipeline.conn.execute(SCHEMA).fetchall()
+    assert before
+    pipeline.conn.close()
+    migrate(pipeline.stack, database, "down", "base")
+    with superuser(pipeline.stack, database) as conn:
+        assert conn.execute(SCHEMA).fetchall() == []
+    migrate(pipeline.stack, database, "up")
+    migrate(pipeline.stack, database, "up")
+    assert "(head)" in migrate(pipeline.stack, database, "status")
+    pipeline.conn = pipeline.connect()
+    assert pipeline.conn.execute(SCHEMA).fetchall() == before
+
+
+def test_every_table_and_column_of_the_results_is_explained(pipeline: Pipeline) -> None:
+    silent = pipeline.conn.execute(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace IN ('ledger'::regnamespace, 'analytics'::regnamespace)"
+        " AND c.relkind IN ('r', 'v') AND obj_description(c.oid) IS NULL UNION ALL"
+        " SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind = 'r' AND a.attnum > 0"
+        " AND col_description(c.oid, a.attnum) IS NULL"
+    ).fetchall()
+    assert silent == []
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM ledger.partitions", "DROP SCHEMA ledger CASCADE"])
+def test_the_writer_neither_deletes_progress_nor_changes_the_schema(pipeline: Pipeline, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        pipeline.conn.execute(statement)
