@@ -29,6 +29,7 @@ from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
 
 
 @dag(
+    description="Aggregates landed segments into published windows",
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("*/5 * * * *", timezone="UTC"), assets=[RAW_ZONE]),
     catchup=False,
     max_active_runs=1,

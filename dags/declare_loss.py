@@ -12,6 +12,7 @@ from clickstream.orchestration import TASK_DEFAULTS, ledger
 
 
 @dag(
+    description="Writes down offsets that are gone, so that a stopped partition goes on",
     schedule=None,
     catchup=False,
     max_active_runs=1,

@@ -13,6 +13,7 @@ from clickstream.orchestration import TASK_DEFAULTS, ledger
 
 
 @dag(
+    description="Gives a batch that can't pass back, to be claimed in smaller parts",
     schedule=None,
     catchup=False,
     max_active_runs=1,

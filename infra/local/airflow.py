@@ -1,4 +1,4 @@
-"""Airflow: API server, scheduler and DAG processor on the stack's PostgreSQL, and the environment of its tasks."""
+"""Airflow's components on the stack's PostgreSQL, and the environment of its tasks."""
 
 import json
 import re
@@ -159,6 +159,7 @@ def programs(stack: Stack, java: Java) -> list[Program]:
     """
     commands: dict[str, tuple[list[str | Path], int]] = {
         "airflow-scheduler": ([AIRFLOW, "scheduler", "--skip-serve-logs"], 30),
+        "airflow-triggerer": ([AIRFLOW, "triggerer", "--skip-serve-logs"], 10),
         "airflow-dag-processor": ([AIRFLOW, "dag-processor"], 10),
         "airflow-api-server": ([AIRFLOW, "api-server"], 10),
     }
@@ -170,7 +171,7 @@ def programs(stack: Stack, java: Java) -> list[Program]:
 
 
 def heartbeat(stack: Stack, component: str | None) -> str | None:
-    """Ask the API server for the last heartbeat (ISO 8601) of ``scheduler`` or ``dag_processor``.
+    """Ask the API server for the last heartbeat (ISO 8601) of ``scheduler``, ``triggerer`` or ``dag_processor``.
 
     With None as component it only checks that the API server answers and reaches its database.
 

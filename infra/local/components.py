@@ -63,6 +63,11 @@ def components(stack: Stack) -> list[Component]:
             start_seconds=120,
         ),
         Component(
+            name="airflow-triggerer",
+            probe=lambda stack, started: _heartbeat_is_new(stack, "triggerer", started),
+            start_seconds=120,
+        ),
+        Component(
             name="airflow-dag-processor",
             probe=lambda stack, started: _heartbeat_is_new(stack, "dag_processor", started),
             start_seconds=120,

@@ -89,7 +89,7 @@ class _Start:
                 step.result()
             others = [
                 pool.submit(self._start, name)
-                for name in ("airflow-scheduler", "generator", "prometheus")
+                for name in ("airflow-scheduler", "airflow-triggerer", "generator", "prometheus")
                 if name in self._components
             ]
             for step in (server, parser, *others):
@@ -200,7 +200,7 @@ def down(stack: Stack, *, report: Report = lambda _: None) -> None:
         if supervisor.is_running():
             for names in (
                 ("generator", "airflow-scheduler", "spark-cds"),
-                ("airflow-dag-processor", "airflow-api-server", "prometheus"),
+                ("airflow-triggerer", "airflow-dag-processor", "airflow-api-server", "prometheus"),
                 ("kafka",),
                 ("postgres",),
             ):
