@@ -9,7 +9,7 @@ MINIMUM_PYTHON := 3.11
 .PHONY: help up down status logs env psql demo replay test lint fmt
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: $(VENV)/.installed ## Start the embedded stack; returns when everything is healthy
 	@$(STACK) up

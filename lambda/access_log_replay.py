@@ -135,7 +135,7 @@ class UnreadableLines:
         """Write down the number, the reason and the content of a line."""
         self._count += 1
         content = line.content.decode(errors="backslashreplace")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"line": line.number, "reason": str(reason), "content": content}) + "\n")
         if self._count <= _NAMED_LINES:

@@ -38,7 +38,7 @@ def recorded_shift(folder: Path, log_sha256: str) -> int | None:
 
 def record_shift(folder: Path, log_sha256: str, shift_seconds: int) -> int:
     """Remember the shift of a log, durably, unless another replay was first; return the one that holds."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _path(folder, log_sha256)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     content = {"log_sha256": log_sha256, "shift_seconds": shift_seconds, "chosen_at": _now_text()}
