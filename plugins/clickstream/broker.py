@@ -43,6 +43,7 @@ logging.getLogger("kafka").setLevel(logging.WARNING)
 GROUP = "clickstream-drain"
 LOG_APPEND_TIME = 1
 SILENCE_SECONDS = 60.0
+BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,7 @@ def consumer_of(settings: Settings) -> Iterator[KafkaConsumer]:
         max_partition_fetch_bytes=4 << 20,
         max_poll_records=5_000,
         metrics_enabled=False,
+        bootstrap_timeout_ms=BOOTSTRAP_MILLISECONDS,
     )
     try:
         yield consumer
@@ -92,7 +94,9 @@ def consumer_of(settings: Settings) -> Iterator[KafkaConsumer]:
 @contextmanager
 def admin_of(settings: Settings) -> Iterator[KafkaAdminClient]:
     """An admin client of the brokers in the settings."""
-    admin = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers.split(","))
+    admin = KafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","), bootstrap_timeout_ms=BOOTSTRAP_MILLISECONDS
+    )
     try:
         yield admin
     finally:

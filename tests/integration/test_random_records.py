@@ -16,7 +16,7 @@ from tests.oracle import Record
 from tests.pipeline import Pipeline
 from tests.records import CORNER_CASES, RETIRED_HOURS, record_lists
 
-EXAMPLES = 12
+EXAMPLES = 8
 
 
 def empty(pipeline: Pipeline) -> None:
