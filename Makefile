@@ -37,7 +37,7 @@ replay: $(VENV)/.installed ## Send a web server's access log through the pipelin
 	@$(STACK) replay "$(LOG)" $(OPTIONS)
 
 test: $(VENV)/.installed-dev ## Run all tests
-	@$(VENV)/bin/pytest $(OPTIONS)
+	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(OPTIONS)
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check
