@@ -7,7 +7,12 @@ import psutil
 
 
 def session_members(session: int | None) -> list[psutil.Process]:
-    """Return the processes of a stack's session, but not those of a later session that got the same number."""
+    """Return the processes of a stack's session, but not those of a later session that got the same number.
+
+    Session 0 is nobody's: getsid(2) gives it for kernel threads and for whatever init started without a session.
+    """
+    if not session:
+        return []
     members = []
     for process in psutil.process_iter():
         try:

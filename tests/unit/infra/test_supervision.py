@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -96,9 +97,19 @@ def test_shutting_down_leaves_neither_process_nor_socket(stack: Stack) -> None:
 
 def test_the_pid_file_of_another_process_is_no_session_of_the_stack(stack: Stack) -> None:
     supervisor = Supervisor(stack)
-    (stack.folder / "run" / "supervisord.pid").write_text(str(os.getsid(0)))
-    supervisor.shut_down()  # or it would end this very test
-    assert supervisor.processes() == {}
+    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        (stack.folder / "run" / "supervisord.pid").write_text(str(other.pid))
+        supervisor.shut_down()
+        assert other.poll() is None
+        assert supervisor.processes() == {}
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_session_zero_belongs_to_no_stack() -> None:
+    assert session_members(0) == []  # in it are init and kernel threads, and all that init started
 
 
 def test_programs_get_only_their_own_environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
