@@ -54,7 +54,7 @@ def start_family(stack: Stack) -> tuple[Supervisor, int, list[int]]:
     supervisor = Supervisor(stack)
     supervisor.start([Program(name="family", command=[sys.executable, script, pids])])
     supervisor.start_program("family")
-    assert eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, seconds=10)
+    assert eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, seconds=20)
     session = int((stack.folder / "run" / "supervisord.pid").read_text())
     return supervisor, session, [int(pid) for pid in pids.read_text().split()]
 
@@ -64,14 +64,14 @@ def test_a_killed_program_comes_back_and_leaves_no_orphan(stack: Stack) -> None:
     parent = supervisor.process("family")["pid"]
     (child,) = set(pids) - {parent}
     os.kill(parent, signal.SIGKILL)
-    assert eventually(lambda: not psutil.pid_exists(child), seconds=10)
-    assert eventually(lambda: supervisor.process("family")["pid"] not in {0, parent}, seconds=10)
+    assert eventually(lambda: not psutil.pid_exists(child), seconds=20)
+    assert eventually(lambda: supervisor.process("family")["pid"] not in {0, parent}, seconds=20)
 
 
 def test_nothing_outlives_a_killed_supervisor(stack: Stack) -> None:
     supervisor, session, _ = start_family(stack)
     os.kill(session, signal.SIGKILL)
-    assert eventually(lambda: session_members(session) == [], seconds=10)
+    assert eventually(lambda: session_members(session) == [], seconds=20)
     assert supervisor.was_killed()
 
 
@@ -97,7 +97,7 @@ def test_shutting_down_leaves_neither_process_nor_socket(stack: Stack) -> None:
 
 def test_the_pid_file_of_another_process_is_no_session_of_the_stack(stack: Stack) -> None:
     supervisor = Supervisor(stack)
-    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
         (stack.folder / "run" / "supervisord.pid").write_text(str(other.pid))
         supervisor.shut_down()
@@ -120,7 +120,7 @@ def test_programs_get_only_their_own_environment(stack: Stack, monkeypatch: pyte
     command = ["sh", "-c", f"env > '{shown}'"]
     supervisor.start([Program(name="show", command=command, environment=environment, once=True)])
     supervisor.start_program("show")
-    assert eventually(lambda: shown.exists() and "OTHER" in shown.read_text(), seconds=10)
+    assert eventually(lambda: shown.exists() and "OTHER" in shown.read_text(), seconds=20)
     lines = shown.read_text().splitlines()
     assert 'VALUE={"a": "100 %"}' in lines
     assert "OTHER=it is, /a b" in lines
