@@ -6,7 +6,7 @@ VENV := .venv
 STACK := $(VENV)/bin/python -m infra.local
 MINIMUM_PYTHON := 3.11
 
-.PHONY: help up down status logs env psql demo replay test lint fmt
+.PHONY: help up down status logs env psql demo replay lineage test benchmark lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,8 +36,16 @@ replay: $(VENV)/.installed ## Send a web server's access log through the pipelin
 	@test -n "$(LOG)" || { echo "Which log? make replay LOG=path/to/access.log.gz" >&2; exit 2; }
 	@$(STACK) replay "$(LOG)" $(OPTIONS)
 
+lineage: $(VENV)/.installed ## Show where a window comes from: WINDOW=<start, default newest> MINUTES=<5 or 60>
+	@$(STACK) lineage $(if $(WINDOW),--window "$(WINDOW)") --minutes $(or $(MINUTES),60)
+
 test: $(VENV)/.installed-dev ## Run all tests
 	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(OPTIONS)
+
+benchmark: $(VENV)/.installed-dev ## Measure the speed that is promised, about 15 minutes: BENCHMARKS="views publish batch_cost"
+	@for name in $(or $(BENCHMARKS),views publish batch_cost); do \
+	  $(VENV)/bin/python -m benchmarks.$$name || missed="$$missed $$name"; done; \
+	  test -z "$$missed" || { echo "Missed a limit:$$missed" >&2; exit 1; }
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check

@@ -47,7 +47,7 @@ def aggregate_clickstream() -> None:
         from airflow.sdk.exceptions import AirflowSkipException
 
         from clickstream.aggregate.attempt import claim
-        from clickstream.ledger.publishing import complete_windows
+        from clickstream.ledger.windows import complete_windows
         from clickstream.settings import settings
 
         with ledger() as conn:

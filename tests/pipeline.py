@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 import psycopg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from psycopg.rows import dict_row
 
 from clickstream import broker
 from clickstream.aggregate import attempt, publish
@@ -35,6 +37,21 @@ HISTORIC = (("clickstream-load", b"historic"),)
 TRAFFIC_COLUMNS = (
     "events", "page_views", "add_to_carts", "purchases", "logins", "logouts", "users", "sessions",
 )  # fmt: skip
+WINDOW = ("window_start", "window_minutes")
+TABLES = {  # of the oracle: the table, its key and its numbers
+    "traffic": ("traffic_by_window", WINDOW, TRAFFIC_COLUMNS),
+    "pages": ("pages_by_window", (*WINDOW, "page"), ("views", "users", "sessions")),
+    "audience": (
+        "audience_by_window", (*WINDOW, "dimension", "value"), ("events", "users", "sessions", "purchases"),
+    ),
+    "funnel": ("funnel_by_window", WINDOW, ("sessions_viewed", "sessions_carted", "sessions_purchased")),
+    "revenue": ("revenue_by_window", (*WINDOW, "currency"), ("purchases", "amount")),
+    "sessions": (
+        "sessions", ("session_id",),
+        ("events", "page_views", "add_to_carts", "purchases", "started_at", "ended_at", "user_id", "device", "region",
+         "entry_page", "exit_page", "bounced"),
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -213,12 +230,21 @@ class Pipeline:
 
     # What is published
 
-    def traffic(self) -> dict[tuple[int, int], dict[str, int]]:
-        rows = self.conn.execute(
-            f"SELECT extract(epoch FROM window_start)::bigint, window_minutes, {', '.join(TRAFFIC_COLUMNS)}"
-            " FROM analytics.traffic_by_window"
-        ).fetchall()
-        return {(start, minutes): dict(zip(TRAFFIC_COLUMNS, row, strict=True)) for start, minutes, *row in rows}
+    def table(self, name: str) -> oracle.Table:
+        """A table of the results in the oracle's form: window starts in epoch seconds, times in UTC."""
+        source, key, numbers = TABLES[name]
+        with self.conn.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(f"SELECT * FROM analytics.{source}").fetchall()
+        found: oracle.Table = {}
+        for row in rows:
+            parts = tuple(int(row[c].timestamp()) if c == "window_start" else row[c] for c in key)
+            of_key = parts if len(parts) > 1 else parts[0]
+            assert of_key not in found, (name, of_key)
+            found[of_key] = {c: row[c] for c in numbers}
+        return found
+
+    def traffic(self) -> oracle.Table:
+        return self.table("traffic")
 
     def dispositions(self) -> Counter[str]:
         row = self.conn.execute(
@@ -252,7 +278,9 @@ class Pipeline:
         assert self.dispositions() == +expected.dispositions
         assert self.reasons() == +expected.reasons
         assert self.id_conflicts() == expected.id_conflicts
-        assert self.traffic() == expected.traffic
+        for name in TABLES:
+            assert self.table(name) == getattr(expected, name), name
+        self.assert_derived(expected)
         kept = {
             (topic_id, partition, offset): (reason, detail)
             for topic_id, partition, offset, reason, detail in self.conn.execute(
@@ -264,6 +292,41 @@ class Pipeline:
         }
         named = {key: detail for key, (_, detail) in expected.rejections.items() if detail is not None}
         assert {key: kept[key][1] for key in named} == named
+
+    def assert_derived(self, expected: oracle.Result) -> None:
+        """What is kept beside the contract's tables says the same of the oracle's events and sessions."""
+        assert self.conn.execute("SELECT * FROM ledger.hour_checks WHERE expected <> found").fetchall() == []
+        users = self.conn.execute("SELECT extract(epoch FROM hour)::bigint, user_id FROM analytics.users_by_hour")
+        assert sorted(users.fetchall()) == sorted(
+            {(e.time // oracle.HOUR * 3600, e.fields["userId"]) for e in expected.accepted}
+        )
+        counted: Counter[tuple[int, int, str, str]] = Counter()
+        for row in expected.sessions.values():
+            started = int(row["started_at"].timestamp())
+            values = {"all": "", **{name: row[name] for name in ("device", "region", "entry_page", "exit_page")}}
+            counted.update(
+                (started // (minutes * 60) * minutes * 60, minutes, dimension, value)
+                for minutes in (5, 60)
+                for dimension, value in values.items()
+                if value is not None
+            )
+        rows = self.conn.execute(
+            "SELECT extract(epoch FROM window_start)::bigint, window_minutes, dimension, value, sessions"
+            " FROM analytics.sessions_by_window"
+        ).fetchall()
+        assert {tuple(key): sessions for *key, sessions in rows} == counted
+        sums = "sum(bounced)::int, sum(carted)::int, sum(purchased)::int, sum(page_views)::int, sum(seconds)"
+        found = self.conn.execute(
+            f"SELECT {sums} FROM analytics.sessions_by_window WHERE dimension = 'all' AND window_minutes = 5"
+        ).fetchone()
+        rows_of = list(expected.sessions.values())
+        assert not rows_of or found == (
+            sum(row["bounced"] for row in rows_of),
+            sum(row["add_to_carts"] > 0 for row in rows_of),
+            sum(row["purchases"] > 0 for row in rows_of),
+            sum(row["page_views"] for row in rows_of),
+            sum(Decimal((row["ended_at"] - row["started_at"]) // oracle.MICROSECOND) for row in rows_of) / 1_000_000,
+        )
 
 
 @dataclass(frozen=True)

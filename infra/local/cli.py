@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local import credentials, demo, lifecycle, postgres
+from infra.local import lineage as lineage_of
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
 from infra.local.stack import ADMIN, PYTHON, REPOSITORY, TOPIC, Stack
@@ -68,6 +69,15 @@ def run_demo() -> None:
     """Send one burst through everything; the exit code is 0 only if windows are published and all balances."""
     with _explained():
         sys.exit(0 if demo.demo(Stack.from_settings(), output) else 1)
+
+
+@cli.command()
+@click.option("--window", help="Its start, as in 2026-01-31T12:05Z; the newest window when left out.")
+@click.option("--minutes", default=60, show_default=True, help="Its width: 5 or 60.")
+def lineage(window: str | None, minutes: int) -> None:
+    """Show where a window's numbers come from: batches, offset ranges, raw files and Airflow runs."""
+    with _explained():
+        lineage_of.lineage(_existing(), output, window, minutes)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
 from infra.local import credentials, generator, lifecycle
 from infra.local.airflow_api import AirflowApi
@@ -14,6 +13,7 @@ from infra.local.commands import run
 from infra.local.errors import StackError
 from infra.local.stack import PYTHON, REPOSITORY, Stack
 from infra.local.supervision import base_environment
+from infra.local.tables import show
 
 EVENTS = 1_000
 PUBLISHED_WITHIN_SECONDS = 240
@@ -33,6 +33,36 @@ SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS window,
 FROM analytics.traffic_by_window
 WHERE window_start >= date_trunc('hour', %(minute)s::timestamptz, 'UTC') - interval '1 hour'
 ORDER BY window_minutes DESC, window_start
+"""
+
+SESSIONS = """
+SELECT session_id AS session, to_char(started_at AT TIME ZONE 'UTC', 'HH24:MI:SS') AS started,
+       round(extract(epoch FROM ended_at - started_at), 1) AS seconds, events, page_views AS views,
+       add_to_carts AS carts, purchases, device, region, entry_page, exit_page, bounced
+FROM analytics.sessions ORDER BY ended_at DESC, session_id LIMIT 10
+"""
+
+FUNNEL = """
+SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS window, window_minutes AS minutes,
+       sessions_viewed, sessions_carted, sessions_purchased
+FROM analytics.funnel_by_window
+WHERE window_start >= date_trunc('hour', %(minute)s::timestamptz, 'UTC') - interval '1 hour'
+ORDER BY window_minutes DESC, window_start
+"""
+
+TOP_PAGES = """
+SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS window, window_minutes AS minutes, page, views,
+       users, sessions
+FROM analytics.pages_by_window
+WHERE window_minutes = 60 AND window_start = date_trunc('hour', %(minute)s::timestamptz, 'UTC')
+ORDER BY views DESC, page COLLATE "C" LIMIT 10
+"""
+
+REVENUE = """
+SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS window, window_minutes AS minutes, currency,
+       purchases, amount
+FROM analytics.revenue_by_window
+WHERE window_minutes = 60 AND window_start = date_trunc('hour', %(minute)s::timestamptz, 'UTC') ORDER BY currency
 """
 
 BATCHES = """
@@ -67,15 +97,24 @@ def demo(stack: Stack, console: Console) -> bool:
             wait_until_published(stack, conn, burst)
         console.print(f"  published after {time.monotonic() - began:.1f} s")
         console.rule("4. What analysts see: analytics.traffic_by_window, UTC")
-        windows = _show(conn, console, WINDOWS, minute=burst["minute"])
-        console.rule("5. Where every record went: ledger.batches, the last five")
-        _show(conn, console, BATCHES)
-        console.rule("6. The proof: ledger.conservation")
-        checks = _show(conn, console, CONSERVATION)
+        windows = show(conn, console, WINDOWS, minute=burst["minute"])
+        for title, query in (
+            ("5. The sessions seen last: analytics.sessions", SESSIONS),
+            ("6. The funnel: analytics.funnel_by_window", FUNNEL),
+            ("7. The top pages of the hour: analytics.pages_by_window", TOP_PAGES),
+            ("8. The revenue of the hour: analytics.revenue_by_window", REVENUE),
+        ):
+            console.rule(title)
+            show(conn, console, query, minute=burst["minute"])
+        console.rule("9. Where every record went: ledger.batches, the last five")
+        show(conn, console, BATCHES)
+        console.rule("10. The proof: ledger.conservation")
+        checks = show(conn, console, CONSERVATION)
     unaccounted = sum(abs(check["unaccounted"]) for check in checks)
     console.print(
         f"{'Balanced' if unaccounted == 0 else 'NOT BALANCED'}: {unaccounted} offsets or records unaccounted for."
-        f" Look around at {stack.airflow_url}; `make psql` for the tables, `make down` to stop."
+        f" Look around at {stack.airflow_url}; `make psql` for the tables, `make lineage` for where a window"
+        " comes from, `make down` to stop."
     )
     return bool(windows) and unaccounted == 0
 
@@ -107,15 +146,3 @@ def wait_until_published(stack: Stack, conn: psycopg.Connection[Any], burst: dic
                 remedy=f"Look at the runs of aggregate_clickstream: {stack.airflow_url}/dags/aggregate_clickstream",
             )
         time.sleep(0.25)
-
-
-def _show(conn: psycopg.Connection[Any], console: Console, query: str, **values: object) -> list[dict[str, Any]]:
-    with conn.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-        rows = cursor.execute(query, values).fetchall()
-    table = Table()
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(rows[0][name], int) else "left")
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-    console.print(table)
-    return rows

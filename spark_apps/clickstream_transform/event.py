@@ -11,8 +11,8 @@ from clickstream_transform.event_schema import (
     FIELDS,
     MAX_VALUE_BYTES,
     SCHEMA_VERSION,
+    AmountField,
     EventType,
-    IntegerField,
     Reason,
     TextField,
 )
@@ -26,23 +26,13 @@ _MAX_VALUE_DETAIL = 64
 
 
 class Event(NamedTuple):
-    """A valid event, in the columns of the events zone. `event_time` is in microseconds since the epoch."""
+    """A valid event.
 
-    event_id: str
-    user_id: str
-    session_id: str
-    device: str
-    region: str
-    producer_id: str
-    event_type: str
-    event_time: int
-    page: str
-    sequence: int
-    schema_version: int
-    referrer: str | None
-    product_id: str | None
-    amount: Decimal | None
-    currency: str | None
+    `values` are those of `FIELDS`, in their order, None where absent: texts as they are, integers as int, amounts as
+    Decimal, the time as microseconds since the epoch.
+    """
+
+    values: tuple[object, ...]
     fingerprint: bytes
 
 
@@ -98,41 +88,25 @@ def _classify_object(document: dict[str, object]) -> Event | Rejection:
 def _classify_content(document: dict[str, object]) -> Event | Rejection:
     """Classify an object whose contract fields are present as required, and of the right types."""
     texts = cast("dict[str, str]", document)
-    numbers = cast("dict[str, int]", document)
     if texts["eventType"] not in _EVENT_TYPES:
         return Rejection(Reason.UNKNOWN_EVENT_TYPE, texts["eventType"][:_MAX_VALUE_DETAIL])
     event_time = parse_event_time(texts["eventTime"])
     if event_time is None:
         return Rejection(Reason.BAD_EVENT_TIME, texts["eventTime"][:_MAX_VALUE_DETAIL])
-    amount = texts.get("amount")
-    identity = {name: text for name in _TEXT_NAMES if (text := texts.get(name)) is not None}
-    identity |= {name: str(numbers[name]) for name in _INTEGER_NAMES}
-    identity["eventTime"] = str(event_time)
-    if amount is not None:
-        identity["amount"] = amount_identity(amount)
-    return Event(
-        event_id=texts["eventId"],
-        user_id=texts["userId"],
-        session_id=texts["sessionId"],
-        device=texts["device"],
-        region=texts["region"],
-        producer_id=texts["producerId"],
-        event_type=texts["eventType"],
-        event_time=event_time,
-        page=texts["page"],
-        sequence=numbers["sequence"],
-        schema_version=numbers["schemaVersion"],
-        referrer=texts.get("referrer"),
-        product_id=texts.get("productId"),
-        amount=None if amount is None else Decimal(amount),
-        currency=texts.get("currency"),
-        fingerprint=fingerprint(identity),
-    )
+    values = {name: document.get(name) for name in _NAMES}
+    values["eventTime"] = event_time
+    identity = {name: str(value) for name, value in values.items() if value is not None}
+    for name in _AMOUNT_NAMES:
+        if (amount := texts.get(name)) is not None:
+            values[name] = Decimal(amount)
+            identity[name] = amount_identity(amount)
+    return Event(tuple(values.values()), fingerprint(identity))
 
 
 _INTEGER_TYPES = (int, OutsizedInteger)
 _ABSENT_IF_REQUIRED = (None, "")
 _REQUIRED = tuple(field for field in FIELDS if field.required)
 _REQUIRED_ON_PURCHASE = tuple(field for field in FIELDS if field.required or field.required_on)
+_NAMES = tuple(field.name for field in FIELDS)
 _TEXT_NAMES = tuple(field.name for field in FIELDS if isinstance(field, TextField))
-_INTEGER_NAMES = tuple(field.name for field in FIELDS if isinstance(field, IntegerField))
+_AMOUNT_NAMES = tuple(field.name for field in FIELDS if isinstance(field, AmountField))

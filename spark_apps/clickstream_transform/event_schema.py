@@ -1,6 +1,7 @@
 """The fields of a clickstream event and their rules: the one place that knows them.
 
-Order is the contract's order, in which a record's first violation is looked for.
+Columns, identity and classification derive from `FIELDS`. Their order is the contract's, in which a record's first
+violation is looked for.
 """
 
 import re
@@ -47,7 +48,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class TextField:
-    """A JSON string of the contract.
+    """A JSON string of the contract, and a column of text.
 
     Attributes:
         name: key in the JSON object.
@@ -63,6 +64,11 @@ class TextField:
     max_length: int | None = None
     pattern: re.Pattern[str] | None = None
 
+    @property
+    def column(self) -> str:
+        """Name of the field's column."""
+        return _snake_case(self.name)
+
     def admits(self, value: object) -> bool:
         """Tell whether a present JSON value has the field's type, length and pattern."""
         return (
@@ -73,16 +79,37 @@ class TextField:
 
 
 @dataclass(frozen=True)
+class TimeField(TextField):
+    """The event time: a JSON string that `event_time` reads, and a column of timestamps."""
+
+
+@dataclass(frozen=True)
+class AmountField(TextField):
+    """A decimal number as a JSON string, at most 18 digits before the point and 6 after it; a decimal column."""
+
+    pattern: re.Pattern[str] | None = re.compile(r"[0-9]{1,18}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True)
 class IntegerField:
-    """A JSON integer of the contract, 0 to 2^63-1, always required."""
+    """A JSON integer of the contract, 0 to 2^63-1, always required; a column of 64-bit integers."""
 
     name: str
     required: bool = True
     required_on: EventType | None = None
 
+    @property
+    def column(self) -> str:
+        """Name of the field's column."""
+        return _snake_case(self.name)
+
     def admits(self, value: object) -> bool:
         """Tell whether a present JSON value is an integer in range (true and 1.0 are not)."""
         return type(value) is int and 0 <= value <= MAX_INTEGER
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 Field = TextField | IntegerField
@@ -95,22 +122,12 @@ FIELDS: Final[tuple[Field, ...]] = (
     TextField("region", max_length=256),
     TextField("producerId", max_length=256),
     TextField("eventType"),
-    TextField("eventTime"),
+    TimeField("eventTime"),
     TextField("page", max_length=1_024),
     IntegerField("sequence"),
     IntegerField("schemaVersion"),
     TextField("referrer", required=False, max_length=1_024),
     TextField("productId", required=False, max_length=256),
-    TextField(
-        "amount",
-        required=False,
-        required_on=EventType.PURCHASE,
-        pattern=re.compile(r"[0-9]{1,18}(\.[0-9]{1,6})?"),
-    ),
-    TextField(
-        "currency",
-        required=False,
-        required_on=EventType.PURCHASE,
-        pattern=re.compile(r"[A-Z]{3}"),
-    ),
+    AmountField("amount", required=False, required_on=EventType.PURCHASE),
+    TextField("currency", required=False, required_on=EventType.PURCHASE, pattern=re.compile(r"[A-Z]{3}")),
 )

@@ -28,7 +28,7 @@ _KEPT = ("topic_id", "partition", "offset", "record_time", "historic")
 _RESULT = T.StructType([*schemas.REJECTION.fields, *schemas.EVENT.fields])
 _ARROW_FIELDS = list(to_arrow_schema(_RESULT, timezone="UTC"))
 _NO_REJECTION = (None,) * len(Rejection._fields)
-_NO_EVENT = (None,) * len(Event._fields)
+_NO_EVENT = (None,) * len(schemas.EVENT)
 
 
 def parse(records: DataFrame) -> DataFrame:
@@ -50,7 +50,7 @@ def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
 def classify_values(values: pa.Array) -> list[pa.Array]:
     """Classify values into the columns of a rejection and of an event."""
     rows = [
-        (*_NO_REJECTION, *result) if isinstance(result, Event) else (*result, *_NO_EVENT)
+        (*_NO_REJECTION, *result.values, result.fingerprint) if isinstance(result, Event) else (*result, *_NO_EVENT)
         for result in map(classify_value, values.to_pylist())
     ]
     columns = zip(*rows, strict=True) if rows else ((),) * len(_ARROW_FIELDS)

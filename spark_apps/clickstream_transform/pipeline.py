@@ -1,13 +1,14 @@
 """The whole batch: read, parse, classify, dedupe, aggregate, write, report.
 
-Two frames are cached because each is used by several queries: the classified records (without their values) and
-the deduped candidates. A query whose result is known to be empty is not run.
+Three frames are cached because each is used by several queries: the classified records (without their values), the
+deduped candidates, and the visits that most tables are made of. A query whose result is known to be empty is not run.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,10 +18,13 @@ from clickstream_transform import session, storage
 from clickstream_transform.classify import Disposition, classify
 from clickstream_transform.counts import Census, Tally, take_census, take_tally
 from clickstream_transform.dedupe import dedupe
+from clickstream_transform.jobs import side_by_side
 from clickstream_transform.parse import parse
 from clickstream_transform.protocol import EventFile, FilesRead, OutputFile, Report, Spec
 from clickstream_transform.read import read_events, read_segments
 from clickstream_transform.tables import TABLES
+from clickstream_transform.tables.table import Changes, Table
+from clickstream_transform.tables.visits import into_visits
 from clickstream_transform.windows import changed_windows, into_windows
 from clickstream_transform.write import write_events, write_rejected, write_table
 
@@ -137,22 +141,27 @@ def _accept(spark: SparkSession, spec: Spec, classified: DataFrame, census: Cens
         with stages.timed("write_events"):
             event_files = write_events(accepted, spec.output.events, largest_hour=tally.largest_hour(), tasks=tasks)
         with stages.timed("write_tables"):
-            events = live.unionByName(accepted.select(*live.columns))
-            tables = _write_tables(spark, spec, events.coalesce(1) if tasks == 1 else events, tally)
+            new = accepted.select(*live.columns)
+            events = live.unionByName(new)
+            tables = _write_tables(spark, spec, new, events.coalesce(1) if tasks == 1 else events, tally)
     return Result(tally=tally, hours_read=hours_read, event_files=event_files, tables=tables)
 
 
 def _write_tables(
-    spark: SparkSession, spec: Spec, events: DataFrame, tally: Tally
+    spark: SparkSession, spec: Spec, accepted: DataFrame, events: DataFrame, tally: Tally
 ) -> dict[str, tuple[OutputFile, ...]]:
-    """Recompute each table over all events of the windows that gained one."""
+    """Recompute what the tables say of the windows and the hours that gained an event."""
     widths = spec.settings.window_minutes
     changed = changed_windows(spark, unit_starts=tally.accepted_by_unit, window_minutes=widths)
     window_events = into_windows(events, changed, widths)
-    return {
-        table.name: write_table(window_events.transform(table.build), f"{spec.output.tables}/{table.name}")
-        for table in TABLES
-    }
+    with _cached(into_visits(window_events)) as visits:
+        changes = Changes(accepted=accepted, events=events, window_events=window_events, visits=visits)
+        jobs = {table.name: partial(_write, table, changes, spec.output.tables) for table in TABLES}
+        return side_by_side(spark, jobs)
+
+
+def _write(table: Table, changes: Changes, folder: str) -> tuple[OutputFile, ...]:
+    return write_table(table.build(changes), f"{folder}/{table.name}")
 
 
 def _only(frame: DataFrame, disposition: Disposition) -> DataFrame:

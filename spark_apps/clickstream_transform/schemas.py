@@ -2,6 +2,8 @@
 
 from pyspark.sql import types as T  # noqa: N812 - the customary name
 
+from clickstream_transform.event_schema import FIELDS, AmountField, Field, IntegerField, TextField, TimeField
+
 RAW = T.StructType(
     [
         T.StructField("topic_id", T.StringType()),
@@ -24,27 +26,20 @@ _COORDINATES = [
     T.StructField("record_time", T.TimestampType()),
 ]
 
+_TYPES: dict[type[Field], T.DataType] = {
+    TextField: T.StringType(),
+    IntegerField: T.LongType(),
+    TimeField: T.TimestampType(),
+    AmountField: T.DecimalType(24, 6),
+}
+
 EVENT = T.StructType(
     [
-        T.StructField("event_id", T.StringType()),
-        T.StructField("user_id", T.StringType()),
-        T.StructField("session_id", T.StringType()),
-        T.StructField("device", T.StringType()),
-        T.StructField("region", T.StringType()),
-        T.StructField("producer_id", T.StringType()),
-        T.StructField("event_type", T.StringType()),
-        T.StructField("event_time", T.TimestampType()),
-        T.StructField("page", T.StringType()),
-        T.StructField("sequence", T.LongType()),
-        T.StructField("schema_version", T.LongType()),
-        T.StructField("referrer", T.StringType()),
-        T.StructField("product_id", T.StringType()),
-        T.StructField("amount", T.DecimalType(24, 6)),
-        T.StructField("currency", T.StringType()),
+        *(T.StructField(field.column, _TYPES[type(field)]) for field in FIELDS),
         T.StructField("fingerprint", T.BinaryType()),
     ]
 )
-"""A valid event, in the order of `event.Event`."""
+"""A valid event: `event.Event.values`, then its fingerprint."""
 
 EVENTS = T.StructType([*_COORDINATES, *EVENT.fields])
 """A file of the events zone; its hour is the folder's name."""

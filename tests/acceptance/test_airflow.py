@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +17,16 @@ import pytest
 from rich.console import Console
 
 from clickstream.settings import Settings
-from infra.local import lifecycle
+from infra.local import demo, lifecycle
 from infra.local.airflow_api import AirflowApi
-from infra.local.demo import demo, make_burst, wait_until_published
+from infra.local.demo import make_burst, wait_until_published
+from infra.local.errors import StackError
+from infra.local.lineage import lineage
 from infra.local.session import session_members
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
+from infra.local.tables import show
+from tests import oracle
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -96,10 +101,63 @@ def published_exactly(view: Pipeline, burst: dict[str, Any]) -> None:
     view.assert_equals_oracle(view.log())
 
 
-def test_the_demo_shows_windows_and_balances(running: Stack) -> None:
-    shown = io.StringIO()
-    assert demo(running, Console(file=shown, width=160))
-    assert "Balanced: 0 offsets or records unaccounted for" in shown.getvalue()
+def test_the_demo_balances_and_what_it_shows_equals_the_oracle(
+    published: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, shown = io.StringIO(), dict[str, list[dict[str, Any]]]()
+
+    def remember(conn: Any, console: Console, query: str, **values: object) -> list[dict[str, Any]]:
+        shown[query] = show(conn, console, query, **values)
+        return shown[query]
+
+    monkeypatch.setattr("infra.local.demo.show", remember)
+    assert demo.demo(published.stack, Console(file=printed, width=200))
+    assert "Balanced: 0 offsets or records unaccounted for" in printed.getvalue()
+    expected = oracle.fold(published.log())
+    sessions = shown[demo.SESSIONS]
+    assert len(sessions) == 10
+    for row in sessions:
+        of = expected.sessions[row["session"]]
+        for name in ("events", "purchases", "device", "region", "entry_page", "exit_page", "bounced"):
+            assert row[name] == of[name]
+        assert (row["views"], row["carts"]) == (of["page_views"], of["add_to_carts"])
+        assert row["session"] in printed.getvalue()
+    assert shown[demo.WINDOWS]
+    assert [start_of(row) for row in shown[demo.FUNNEL]] == [start_of(row) for row in shown[demo.WINDOWS]]
+    for row in shown[demo.FUNNEL]:
+        numbers = expected.funnel[start_of(row), row["minutes"]]
+        assert {name: row[name] for name in numbers} == numbers
+    pages = shown[demo.TOP_PAGES]
+    hour = start_of(pages[0])
+    of_hour = {page: row for (start, minutes, page), row in expected.pages.items() if (start, minutes) == (hour, 60)}
+    best = sorted(of_hour, key=lambda page: (-of_hour[page]["views"], page.encode()))[:10]
+    assert [row["page"] for row in pages] == best
+    assert [{name: row[name] for name in of_hour[row["page"]]} for row in pages] == [of_hour[page] for page in best]
+    for row in shown[demo.REVENUE]:
+        of = expected.revenue[start_of(row), row["minutes"], row["currency"]]
+        assert {"purchases": row["purchases"], "amount": row["amount"]} == of
+
+
+def start_of(row: dict[str, Any]) -> int:
+    return int(datetime.strptime(f"{row['window']} +0000", "%Y-%m-%d %H:%M %z").timestamp())
+
+
+def test_lineage_leads_from_a_window_to_its_raw_files_and_runs(published: Pipeline) -> None:
+    printed = io.StringIO()
+    published_exactly(published, burst_and_drain(published.stack))
+    lineage(published.stack, Console(file=printed, width=1000), None, 60)
+    batches, paths, runs = published.conn.execute(
+        "SELECT array_agg(DISTINCT batch_id), array_agg(raw_file), array_agg(DISTINCT drain_run) FROM ledger.lineage"
+        " WHERE window_minutes = 60 AND window_start ="
+        " (SELECT max(window_start) FROM analytics.traffic_by_window WHERE window_minutes = 60)"
+    ).fetchone() or ([], [], [])
+    assert batches
+    assert all(Path(path.removeprefix("file://")).is_file() and path in printed.getvalue() for path in paths)
+    with AirflowApi(published.stack) as api:
+        for run in runs:
+            assert api.call("GET", f"/dags/drain_clickstream/dagRuns/{run}")["dag_run_id"] in printed.getvalue()
+    with pytest.raises(StackError, match="no window of 5 minutes that starts at 2001-01-01T00:00Z"):
+        lineage(published.stack, Console(file=printed), "2001-01-01", 5)
 
 
 def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from psycopg.errors import IntegrityError
 from pyspark.sql import SparkSession
@@ -133,6 +134,24 @@ def spark_leaves_windows_out(pipeline: Pipeline, spark: SparkSession) -> None:
     pipeline.assert_equals_oracle(pipeline.log())
 
 
+def _forget_a_row(table: str) -> Case:
+    def forget(report: dict[str, Any]) -> None:
+        (file,) = report["tables"][table]
+        path = Path(file["path"].removeprefix("file://"))
+        pq.write_table(pq.read_table(path).slice(1), path)
+        file.update(records=file["records"] - 1, bytes=path.stat().st_size)
+
+    def case(pipeline: Pipeline, spark: SparkSession) -> None:
+        attempt_id = _tamper(pipeline, spark, forget)
+        with suppress(ConservationBroken):
+            pipeline.publish(attempt_id)
+        pipeline.aggregate_all(spark)
+        pipeline.assert_equals_oracle(pipeline.log())
+
+    case.__name__ = f"spark_forgets_a_row_of_{table}"
+    return case
+
+
 def a_file_is_cut_after_the_report(pipeline: Pipeline, spark: SparkSession) -> None:
     attempt_id = _tamper(pipeline, spark, lambda _: None)
     report = json.loads((attempt.folder(pipeline.settings, attempt_id) / "report.json").read_text())
@@ -187,6 +206,16 @@ GUARDS: list[tuple[Case, Callable[[Pipeline, pytest.MonkeyPatch], None]]] = [
     (spark_forgets_a_record, without_constraint("batch_records_conserved")),
     (spark_reads_less_than_was_landed, without_constraint("batch_offsets_conserved")),
     (spark_leaves_windows_out, without_window_check),
+    *(
+        (_forget_a_row(table), without_window_check)
+        for table in (
+            "pages_by_window",
+            "audience_by_window",
+            "funnel_by_window",
+            "session_hours",
+            "users_by_hour",
+        )
+    ),
     (a_file_is_cut_after_the_report, without_file_check),
 ]
 IDS = [case.__name__ for case, _ in GUARDS]

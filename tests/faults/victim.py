@@ -16,7 +16,7 @@ import psycopg
 from clickstream import broker
 from clickstream.aggregate import publish
 from clickstream.drain import commit, land
-from clickstream.ledger import drains, publishing
+from clickstream.ledger import drains, windows
 from clickstream.settings import settings
 
 
@@ -48,7 +48,7 @@ def main() -> None:
         broker.advise_group_offsets = die
         commit.commit(conn, settings(), [UUID(argument)])
     elif point == "just before the publish's COMMIT":
-        publishing.complete_windows = die  # type: ignore[assignment]
+        windows.complete_windows = die  # type: ignore[assignment]
         publish.publish(conn, settings(), UUID(argument))
     elif point == "just after the publish's COMMIT":
         publish.log.info = die  # type: ignore[method-assign]

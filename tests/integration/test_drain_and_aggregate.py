@@ -172,7 +172,7 @@ def test_partitions_that_are_added_later_are_drained_from_their_start(pipeline: 
 
 
 def test_an_empty_run_completes_windows_once_the_watermark_has_passed(pipeline: Pipeline, spark: SparkSession) -> None:
-    from clickstream.ledger.publishing import complete_windows
+    from clickstream.ledger.windows import complete_windows
 
     pipeline.create_topic()
     recent = at(datetime.now(UTC))

@@ -24,10 +24,11 @@ def empty(pipeline: Pipeline) -> None:
     from tests.conftest import superuser
 
     with superuser(pipeline.stack, pipeline.settings.topic) as conn:
-        conn.execute(
-            "TRUNCATE ledger.partitions, ledger.drains, ledger.batches, ledger.retired_hours,"
-            " analytics.traffic_by_window RESTART IDENTITY CASCADE"
-        )
+        tables = conn.execute(
+            "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables"
+            " WHERE schemaname IN ('ledger', 'analytics')"
+        ).fetchone()
+        conn.execute(f"TRUNCATE {tables[0] if tables else ''} RESTART IDENTITY CASCADE".encode())
     for folder in Path(urlparse(pipeline.settings.storage_url).path).iterdir():
         shutil.rmtree(folder)
 

@@ -54,7 +54,7 @@ def begin(conn: Connection[Any], settings: Settings, batch_id: int, dag_run_id: 
             "settings": attempt.settings,
             "segments": [vars(segment) for segment in batches.segment_files(conn, batch_id)],
             "retired_hours": batches.retired_hours(conn),
-            "event_files": [vars(file) for file in batches.live_event_files(conn)],
+            "event_files": [vars(file) for file in batches.live_event_files(conn, attempt)],
             "output": {
                 "events": str(storage.at(settings.storage_url, "events", str(attempt.attempt_id))),
                 "rejected": str(storage.at(settings.storage_url, "rejected", str(attempt.attempt_id))),

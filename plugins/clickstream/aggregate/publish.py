@@ -12,13 +12,14 @@ from airflow.sdk import ObjectStoragePath
 from clickstream import storage
 from clickstream.aggregate import attempt as attempts
 from clickstream.errors import OutputMismatch
-from clickstream.ledger import publishing
+from clickstream.ledger import publishing, sessions, staging, windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from psycopg import Connection
+    from pyarrow import RecordBatch
 
     from clickstream.settings import Settings
 
@@ -64,11 +65,9 @@ def publish(conn: Connection[Any], settings: Settings, attempt_id: UUID) -> bool
             [(f["path"], f["hour"], f["records"], f["bytes"]) for f in report["event_files"]],
         )
         publishing.add_rejections(conn, batch_id, report["reasons"], _samples(report["rejected_files"]))
-        publishing.replace_windows(
-            conn, batch_id, _rows(report["tables"][publishing.TRAFFIC.name], publishing.TRAFFIC.columns)
-        )
+        _publish_tables(conn, batch_id, report["tables"], spec["settings"]["window_minutes"])
         publishing.check_hours(conn, report["hours"])
-        completed = publishing.complete_windows(conn)
+        completed = windows.complete_windows(conn)
     log.info("Batch %s is published: %s; %s windows became complete", batch_id, counts_of(report), completed)
     return True
 
@@ -97,17 +96,38 @@ def _written(report: Mapping[str, Any]) -> list[storage.WrittenFile]:
     return [storage.WrittenFile(f["path"], f["records"], f["bytes"]) for f in listed]
 
 
-def _rows(files: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _publish_tables(
+    conn: Connection[Any], batch_id: int, tables: Mapping[str, Sequence[Mapping[str, Any]]], window_minutes: list[int]
+) -> None:
+    """Publish all of Spark's tables; those that begin with a window's key are replaced by window."""
+    if not tables[windows.TRAFFIC]:
+        return
+    staged = {name: _stage(conn, name, files) for name, files in tables.items()}
+    traffic = staged.pop(windows.TRAFFIC)
+    sessions.replace_session_hours(conn, staged.pop("session_hours"), window_minutes)
+    sessions.add_users(conn, staged.pop("users_by_hour"))
+    windows.replace_windows(conn, batch_id, traffic, staged.values())
+
+
+def _stage(conn: Connection[Any], name: str, files: Sequence[Mapping[str, Any]]) -> staging.Staged:
+    if not files:
+        raise OutputMismatch(f"The report names no file of {name}, not even an empty one. Run the attempt again.")
+    with ObjectStoragePath(files[0]["path"]).open("rb") as stream:
+        columns = pq.ParquetFile(stream).schema_arrow.names
+    return staging.stage(conn, name, columns, _batches(files, columns))
+
+
+def _batches(files: Sequence[Mapping[str, Any]], columns: list[str]) -> Iterator[RecordBatch]:
     for file in files:
         with ObjectStoragePath(file["path"]).open("rb") as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(columns=list(columns)):
-                yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+            yield from pq.ParquetFile(stream).iter_batches(columns=columns)
 
 
 def _samples(files: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
     taken: Counter[str] = Counter()
     reason = SAMPLE_COLUMNS.index("reason")
-    for row in _rows(files, SAMPLE_COLUMNS):
-        taken[row[reason]] += 1
-        if taken[row[reason]] <= SAMPLES_PER_REASON:
-            yield row
+    for batch in _batches(files, SAMPLE_COLUMNS):
+        for row in zip(*(batch.column(name).to_pylist() for name in SAMPLE_COLUMNS), strict=True):
+            taken[row[reason]] += 1
+            if taken[row[reason]] <= SAMPLES_PER_REASON:
+                yield row

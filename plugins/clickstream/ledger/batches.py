@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import class_row, scalar_row
@@ -140,9 +141,31 @@ def segment_files(conn: Connection[Any], batch_id: int) -> list[SegmentFile]:
         ).fetchall()
 
 
-def live_event_files(conn: Connection[Any]) -> list[EventFile]:
-    """The manifest: every live event file."""
-    rows = conn.execute("SELECT hour, path, records FROM ledger.event_files WHERE live ORDER BY hour, path")
+LIVE_EVENT_FILES = """
+SELECT f.hour, f.path, f.records FROM ledger.event_files f, (
+    SELECT sum(historic) AS historic, min(first_record_at) AS first_record_at, max(last_record_at) AS last_record_at
+    FROM ledger.segments WHERE batch_id = %(batch_id)s) s
+WHERE f.live AND (s.historic > 0
+    OR f.hour > s.first_record_at - %(allowed_lateness)s - interval '1 hour'
+   AND f.hour <= s.last_record_at + %(max_future)s)
+ORDER BY f.hour, f.path
+"""
+
+
+def live_event_files(conn: Connection[Any], attempt: Attempt) -> list[EventFile]:
+    """The manifest of an attempt: the live event files of every hour that an accepted event of its batch can lie in.
+
+    Without historic records those hours are bounded by the records' timestamps, the allowed lateness and the allowed
+    future, so that the manifest doesn't grow with history.
+    """
+    rows = conn.execute(
+        LIVE_EVENT_FILES,
+        {
+            "batch_id": attempt.batch_id,
+            "allowed_lateness": timedelta(seconds=attempt.settings["allowed_lateness_seconds"]),
+            "max_future": timedelta(seconds=attempt.settings["max_future_seconds"]),
+        },
+    )
     return [EventFile(hour=hours.spell(hour), path=path, records=records) for hour, path, records in rows]
 
 

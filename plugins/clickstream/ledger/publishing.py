@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
 from psycopg.errors import CheckViolation
 from psycopg.rows import scalar_row
 
@@ -29,21 +28,6 @@ class Counts:
     late: int
     rejected: int
     id_conflicts: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """A published table: the window it belongs to is its first two columns."""
-
-    name: str
-    columns: tuple[str, ...]
-
-
-KEY = ("window_start", "window_minutes")
-TRAFFIC = Table(
-    "traffic_by_window",
-    (*KEY, "events", "page_views", "add_to_carts", "purchases", "logins", "logouts", "users", "sessions"),
-)
 
 
 RECORD_COUNTS = """
@@ -158,81 +142,20 @@ def add_rejections(
                 copy.write_row((*sample, batch_id))
 
 
-def replace_windows(conn: Connection[Any], batch_id: int, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Publish windows: rows of `TRAFFIC.columns`, each replacing what the window had.
-
-    The revision grows where a number changes; the status is left to `complete_windows`.
-    """
-    columns = sql.SQL(", ").join(map(sql.Identifier, TRAFFIC.columns))
-    numbers = TRAFFIC.columns[len(KEY) :]
-    values = {
-        "table": sql.Identifier("analytics", TRAFFIC.name),
-        "columns": columns,
-        "assignments": sql.SQL(", ").join(
-            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in numbers
-        ),
-        "old": sql.SQL(", ").join(sql.SQL("w.{}").format(sql.Identifier(name)) for name in numbers),
-        "new": sql.SQL(", ").join(sql.SQL("excluded.{}").format(sql.Identifier(name)) for name in numbers),
-        "batch_id": sql.Literal(batch_id),
-    }
-    with conn.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("CREATE TEMP TABLE staged ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA").format(
-                **values
-            )
-        )
-        with cursor.copy(sql.SQL("COPY staged ({columns}) FROM STDIN").format(**values)) as copy:
-            for row in rows:
-                copy.write_row(row)
-        cursor.execute(
-            sql.SQL(
-                "INSERT INTO {table} AS w ({columns}, batch_id) SELECT {columns}, {batch_id} FROM staged"
-                " ON CONFLICT (window_start, window_minutes) DO UPDATE SET {assignments}, batch_id = {batch_id},"
-                " published_at = now(), revision = w.revision + (ROW({old}) IS DISTINCT FROM ROW({new}))::int"
-            ).format(**values)
-        )
-        cursor.execute(
-            sql.SQL(
-                "INSERT INTO ledger.batch_windows (batch_id, window_start, window_minutes)"
-                " SELECT {batch_id}, window_start, window_minutes FROM staged"
-            ).format(**values)
-        )
-
-
 def check_hours(conn: Connection[Any], touched: Sequence[str]) -> None:
-    """The windows of each hour add up to its live event files, at both widths.
+    """All tables agree on each hour, found by different ways: see the view `ledger.hour_checks`.
 
     Raises:
-        ConservationBroken: With the first hour where they don't.
+        ConservationBroken: With the first check that doesn't hold.
     """
     broken = conn.execute(
-        "SELECT h.start, coalesce(f.records, 0), coalesce(t.five, 0), coalesce(t.sixty, 0)"
-        " FROM unnest(%s::timestamptz[]) h (start)"
-        " CROSS JOIN LATERAL (SELECT sum(records) AS records FROM ledger.event_files WHERE live AND hour = h.start) f"
-        " CROSS JOIN LATERAL (SELECT sum(events) FILTER (WHERE window_minutes = 5) AS five,"
-        "   sum(events) FILTER (WHERE window_minutes = 60) AS sixty FROM analytics.traffic_by_window"
-        "   WHERE window_start >= h.start AND window_start < h.start + interval '1 hour') t"
-        " WHERE NOT (coalesce(f.records, 0) = coalesce(t.five, 0) AND coalesce(t.five, 0) = coalesce(t.sixty, 0))",
+        "SELECT hour, check_name, expected, found FROM ledger.hour_checks"
+        " WHERE hour = ANY(%s::timestamptz[]) AND expected <> found ORDER BY hour LIMIT 1",
         [[hours.parse(hour) for hour in touched]],
     ).fetchone()
     if broken is not None:
-        hour, records, five, sixty = broken
+        hour, name, expected, found = broken
         raise ConservationBroken(
-            f"Hour {hours.spell(hour)} would have {records} events in its files, but {five} in its 5-minute windows and"
-            f" {sixty} in its 60-minute window. Nothing was published; look at the attempt's report, then run again."
+            f"Hour {hours.spell(hour)} would not add up: {name} would be {found}, not {expected}."
+            " Nothing was published; look at the attempt's report, then run again."
         )
-
-
-def complete_windows(conn: Connection[Any]) -> int:
-    """Mark windows complete once every partition's watermark has passed their end by two minutes.
-
-    Returns:
-        How many became complete.
-    """
-    with conn.transaction():
-        lock_analytics(conn)
-        return conn.execute(
-            "UPDATE analytics.traffic_by_window SET status = 'complete' WHERE status = 'provisional'"
-            " AND window_start + (window_minutes + 2) * interval '1 minute' <="
-            " (SELECT min(watermark) FROM ledger.watermarks HAVING bool_and(watermark IS NOT NULL))"
-        ).rowcount

@@ -7,15 +7,31 @@ from pyspark.sql import DataFrame
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What a batch changed, each frame with all columns of the events zone but `visits`.
+
+    Attributes:
+        accepted: the newly accepted events.
+        events: all accepted events of the hours that gained one, live and new.
+        window_events: all accepted events of the windows that gained one, plus window_start timestamp and
+            window_minutes short; an event occurs once for each such window that holds it.
+        visits: `window_events` grouped by window, user, session and audience (see `visits.into_visits`).
+    """
+
+    accepted: DataFrame
+    events: DataFrame
+    window_events: DataFrame
+    visits: DataFrame
+
+
+@dataclass(frozen=True)
 class Table:
-    """A published table.
+    """A table that a batch recomputes in part.
 
     Attributes:
         name: as in the analytics schema, and of the folder that its files are written to.
-        build: from all accepted events of the changed windows (the events zone's columns, plus window_start
-            timestamp and window_minutes short; an event occurs once per changed window that holds it) to the
-            table's rows.
+        build: from the batch's changes to the table's rows.
     """
 
     name: str
-    build: Callable[[DataFrame], DataFrame]
+    build: Callable[[Changes], DataFrame]

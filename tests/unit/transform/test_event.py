@@ -16,6 +16,11 @@ def classify(**changes: Any) -> Event | Rejection:
     return classify_value(value(**changes))
 
 
+def columns(event: Event | Rejection) -> dict[str, object]:
+    assert isinstance(event, Event)
+    return dict(zip((field.column for field in FIELDS), event.values, strict=True))
+
+
 def test_a_full_event_becomes_typed_columns() -> None:
     event = classify(
         eventType="PURCHASE",
@@ -27,25 +32,23 @@ def test_a_full_event_becomes_typed_columns() -> None:
         sequence=2**63 - 1,
         unknown={"kept": ["in the raw zone"]},
     )
-    assert isinstance(event, Event)
-    assert event._replace(fingerprint=b"") == Event(
-        event_id="event-1",
-        user_id="user-1",
-        session_id="session-1",
-        device="mobile",
-        region="eu-west-1",
-        producer_id="producer-1",
-        event_type="PURCHASE",
-        event_time=1_795_348_800_123_456,
-        page="/home",
-        sequence=2**63 - 1,
-        schema_version=1,
-        referrer="https://example.org/",
-        product_id="p-1",
-        amount=Decimal("12.500"),
-        currency="EUR",
-        fingerprint=b"",
-    )
+    assert columns(event) == {
+        "event_id": "event-1",
+        "user_id": "user-1",
+        "session_id": "session-1",
+        "device": "mobile",
+        "region": "eu-west-1",
+        "producer_id": "producer-1",
+        "event_type": "PURCHASE",
+        "event_time": 1_795_348_800_123_456,
+        "page": "/home",
+        "sequence": 2**63 - 1,
+        "schema_version": 1,
+        "referrer": "https://example.org/",
+        "product_id": "p-1",
+        "amount": Decimal("12.500"),
+        "currency": "EUR",
+    }
 
 
 @pytest.mark.parametrize("event_type", ["PAGE_VIEW", "ADD_TO_CART", "LOGIN", "LOGOUT"])
@@ -127,7 +130,7 @@ def test_an_empty_referrer_is_present() -> None:
     event, without = classify(referrer=""), classify()
     assert isinstance(event, Event)
     assert isinstance(without, Event)
-    assert event.referrer == ""
+    assert columns(event)["referrer"] == ""
     assert event.fingerprint != without.fingerprint
 
 
@@ -162,9 +165,7 @@ def test_lengths_are_code_points(name: str, longest: int) -> None:
 
 @pytest.mark.parametrize("amount", ["0", "007", "1.5", "9" * 18, "9" * 18 + ".999999"])
 def test_amounts(amount: str) -> None:
-    event = classify(amount=amount)
-    assert isinstance(event, Event)
-    assert event.amount == Decimal(amount)
+    assert columns(classify(amount=amount))["amount"] == Decimal(amount)
 
 
 @pytest.mark.parametrize(

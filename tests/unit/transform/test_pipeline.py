@@ -6,14 +6,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from clickstream_transform import pipeline, schemas
-from clickstream_transform.protocol import HourFile, Report
+from clickstream_transform.protocol import HourFile, OutputFile, Report
 from clickstream_transform.storage import InputFileError
+from clickstream_transform.tables import TABLES
+from clickstream_transform.tables.table import Changes, Table
 from tests.unit.transform.records import NOON, RAW_SCHEMA, Lake, Record, at, live, local, rows, url, value
 
 HOUR = "2026-11-22T12"
+NO_FILES: dict[str, tuple[OutputFile, ...]] = {table.name: () for table in TABLES}
 
 
 def event(number: int, **changes: Any) -> bytes:
@@ -30,6 +34,13 @@ def traffic(report: Report) -> dict[tuple[str, int], tuple[int, int, int]]:
         (row["window_start"].isoformat()[11:16], row["window_minutes"]): (row["events"], row["users"], row["sessions"])
         for row in rows(report.tables["traffic_by_window"])
     }
+
+
+def contents(report: Report, name: str) -> set[tuple[Any, ...]]:
+    found = rows(report.tables[name])
+    distinct = {tuple(row.values()) for row in found}
+    assert len(distinct) == len(found)
+    return distinct
 
 
 def counts(report: Report) -> tuple[int, int, int, int, int]:
@@ -57,6 +68,18 @@ def test_a_batch_of_everything(spark: SparkSession, lake: Lake) -> None:
         ("13:00", 5): (1, 1, 1),
         ("13:00", 60): (1, 1, 1),
     }
+    assert {name: sum(file.records for file in files) for name, files in report.tables.items()} == {
+        "traffic_by_window": 5,
+        "pages_by_window": 3,
+        "audience_by_window": 15,
+        "funnel_by_window": 5,
+        "revenue_by_window": 2,
+        "session_hours": 3,
+        "users_by_hour": 2,
+    }
+    for name, files in report.tables.items():
+        assert all(local(file.path).stat().st_size == file.bytes for file in files)
+        assert all(file.path.startswith(f"{spec.output.tables}/{name}/") for file in files)
     written = local(spec.output.report)
     assert Report.from_json(written.read_text()) == report
     assert {"classify", "dedupe", "write_events"} <= set(report.stages)
@@ -125,7 +148,56 @@ def test_later_batches_dedupe_against_live_files_and_recompute_their_windows(spa
     third = pipeline.run(spark, lake.spec(batch, event_files=live(first, second)))
     assert counts(third) == (4, 0, 4, 0, 0)
     assert third.event_files == ()
-    assert third.tables == {"traffic_by_window": ()}
+    assert third.tables == {table.name: () for table in TABLES}
+
+
+def test_a_table_without_rows_has_a_file_that_names_its_columns(spark: SparkSession, lake: Lake) -> None:
+    report = pipeline.run(spark, lake.spec(lake.segment([record(0, eventType="LOGIN")])))
+    for name in ("pages_by_window", "revenue_by_window"):
+        (file,) = report.tables[name]
+        assert file.records == 0
+        assert pq.read_schema(local(file.path)).names[:2] == ["window_start", "window_minutes"]
+
+
+def test_a_table_that_fails_fails_the_batch(spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(changes: Changes) -> DataFrame:
+        return changes.visits.select(F.raise_error(F.lit("no such luck")))
+
+    monkeypatch.setattr(pipeline, "TABLES", (*TABLES, Table("failing", fail)))
+    spec = lake.spec(lake.segment([record(0)]))
+    with pytest.raises(Exception, match="no such luck"):
+        pipeline.run(spark, spec)
+    assert not local(spec.output.report).exists()
+    assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []
+
+
+def test_sessions_and_users_go_on_from_live_events(spark: SparkSession, lake: Lake) -> None:
+    first = pipeline.run(spark, lake.spec(lake.segment([record(5, sessionId="s", page="/b")])))
+    earlier = record(1, sessionId="s", page="/a?x", userId="user-2", device="desktop")
+    second = pipeline.run(spark, lake.spec(lake.segment([earlier, record(61)]), event_files=live(first)))
+    hours = {(row["session_id"], row["hour"]): row for row in rows(second.tables["session_hours"])}
+    assert set(hours) == {("s", NOON), ("s61", NOON + timedelta(hours=1))}
+    gained = hours["s", NOON]
+    assert (gained["events"], gained["user_id"], gained["device"]) == (2, "user-2", "desktop")
+    assert (gained["started_at"], gained["ended_at"]) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=5))
+    assert (gained["entry_page"], gained["exit_page"]) == ("/a", "/b")
+    users = [(row["hour"], row["user_id"]) for row in rows(second.tables["users_by_hour"])]
+    assert sorted(users) == [(NOON, "user-2"), (NOON + timedelta(hours=1), "user-1")]
+
+
+def test_live_files_written_before_a_field_existed_read_as_null(spark: SparkSession, lake: Lake) -> None:
+    first = pipeline.run(spark, lake.spec(lake.segment([record(0, referrer="https://x.example")])))
+    (file,) = first.event_files
+    old = lake.root / "old.parquet"
+    pq.write_table(pq.ParquetFile(local(file.path)).read().drop_columns(["referrer"]), old)
+    older = [HourFile(hour=file.hour, path=url(old), records=1)]
+    second = pipeline.run(spark, lake.spec(lake.segment([record(1)]), event_files=older))
+    hosts = {
+        (row["window_minutes"], row["value"]): row["events"]
+        for row in rows(second.tables["audience_by_window"])
+        if row["dimension"] == "referrer"
+    }
+    assert hosts == {(5, "(direct)"): 2, (60, "(direct)"): 2}
 
 
 def test_numbers_do_not_depend_on_how_records_are_split_into_batches(spark: SparkSession, lake: Lake) -> None:
@@ -187,7 +259,7 @@ def test_a_batch_without_segments_reports_zeros(spark: SparkSession, lake: Lake)
     spec = lake.spec()
     report = pipeline.run(spark, spec)
     assert counts(report) == (0, 0, 0, 0, 0)
-    assert (report.hours, report.event_files, report.tables) == ((), (), {"traffic_by_window": ()})
+    assert (report.hours, report.event_files, report.tables) == ((), (), NO_FILES)
     assert json.loads(local(spec.output.report).read_text())["landed"] == 0
 
 
@@ -223,6 +295,8 @@ def test_large_batches_take_several_tasks_and_files(
     monkeypatch.undo()
     one = pipeline.run(spark, lake.spec(lake.segment(records)))
     assert 1 < len(many.event_files) < 10
+    for name in many.tables:
+        assert contents(many, name) == contents(one, name), name
     assert len(one.event_files) == 1
     assert traffic(many) == traffic(one)
     assert counts(many) == counts(one)

@@ -1,76 +1,71 @@
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the customary name
-from pyspark.sql.pandas.types import to_arrow_schema
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T  # noqa: N812 - the customary name
 
-from clickstream_transform import schemas
-from clickstream_transform.tables import TABLES, traffic_by_window
-from clickstream_transform.windows import changed_windows, into_windows
+from clickstream_transform.tables import TABLES
+from clickstream_transform.tables.table import Changes
+from tests.unit.transform.changes import WIDTHS, Row, changes, filled, rows_of
 from tests.unit.transform.records import NOON
 
-WIDTHS = (5, 60)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+BUILD = {table.name: table.build for table in TABLES}
+KINDS = ("PAGE_VIEW", "ADD_TO_CART", "PURCHASE", "LOGIN", "LOGOUT")
+IDS = ("a", "A", "a ", "\u00e9", "e\u0301", "\uffff", "\U0001f600")  # the last two order by bytes, not by UTF-16
 
 pytestmark = pytest.mark.usefixtures("steps_session")
 
 
-def events(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
-    defaults = {"event_type": "PAGE_VIEW", "user_id": "u", "session_id": "s"}
-    table = pa.Table.from_pylist(
-        [defaults | row for row in rows], schema=to_arrow_schema(schemas.EVENTS, timezone="UTC")
-    )
-    return spark.createDataFrame(table)
+def schema_of(name: str) -> T.StructType:
+    schema = import_module(f"clickstream_transform.tables.{name}").SCHEMA
+    assert isinstance(schema, T.StructType)
+    return schema
 
 
-def windowed(spark: SparkSession, rows: list[dict[str, Any]], *accepted_at: datetime) -> DataFrame:
-    starts = [int(moment.timestamp()) for moment in accepted_at]
-    changed = changed_windows(spark, unit_starts=starts, window_minutes=WIDTHS)
-    return into_windows(events(spark, rows), changed, WIDTHS)
+def built(name: str, made: Changes) -> list[Row]:
+    return rows_of(BUILD[name](made))
 
 
-def keys(frame: DataFrame) -> list[tuple[datetime, int]]:
-    rows = frame.select(F.unix_seconds("window_start").alias("start"), "window_minutes").collect()
-    return sorted((datetime.fromtimestamp(row["start"], UTC), row["window_minutes"]) for row in rows)
+def of_hour(rows: Iterable[Row], *without: str) -> list[Row]:
+    """The rows of the 60-minute windows, without their key."""
+    dropped = {"window_start", "window_minutes", *without}
+    return [{k: v for k, v in row.items() if k not in dropped} for row in rows if row["window_minutes"] == 60]
 
 
-def test_changed_windows_of_accepted_times(spark: SparkSession) -> None:
-    starts = [int((NOON + timedelta(minutes=minutes)).timestamp()) for minutes in (0, 55, 60)]
-    assert keys(changed_windows(spark, unit_starts=starts, window_minutes=WIDTHS)) == [
-        (NOON, 5),
-        (NOON, 60),
-        (NOON + timedelta(minutes=55), 5),
-        (NOON + timedelta(minutes=60), 5),
-        (NOON + timedelta(minutes=60), 60),
+def test_tables_are_registered_once() -> None:
+    assert len(BUILD) == len(TABLES)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_a_table_ends_in_its_schema_and_no_events_give_no_rows(spark: SparkSession, name: str) -> None:
+    table = BUILD[name](changes(spark, []))
+    assert [(field.name, field.dataType) for field in table.schema] == [
+        (field.name, field.dataType) for field in schema_of(name)
     ]
-
-
-def test_starts_are_inclusive_and_ends_exclusive(spark: SparkSession) -> None:
-    last = NOON + timedelta(minutes=5, microseconds=-1)
-    rows = [{"event_time": NOON}, {"event_time": last}, {"event_time": NOON + timedelta(minutes=5)}]
-    frame = windowed(spark, rows, NOON, NOON + timedelta(minutes=5))
-    assert keys(frame) == [(NOON, 5), (NOON, 5), *[(NOON, 60)] * 3, (NOON + timedelta(minutes=5), 5)]
-
-
-def test_windows_that_gained_nothing_are_left_out(spark: SparkSession) -> None:
-    rows = [{"event_time": NOON + timedelta(minutes=minutes)} for minutes in (0, 5, -60)]
-    assert keys(windowed(spark, rows, NOON)) == [(NOON, 5), (NOON, 60), (NOON, 60)]
+    assert table.schema.names[:2] == ["window_start", "window_minutes"] or not name.endswith("_by_window")
+    assert table.collect() == []
 
 
 def test_traffic_counts_types_and_exact_distincts(spark: SparkSession) -> None:
     kinds = ["PAGE_VIEW"] * 3 + ["ADD_TO_CART"] * 2 + ["PURCHASE", "LOGIN", "LOGOUT"]
     users = ["a", "A", "a ", "\u00e9", "e\u0301", "a", "a", "a"]
-    rows = [
-        {"event_time": NOON + timedelta(minutes=n), "event_type": kind, "user_id": user, "session_id": f"s{n // 4}"}
+    rows: list[Row] = [
+        {"event_time": NOON + n * MINUTE, "event_type": kind, "user_id": user, "session_id": f"s{n // 4}"}
         for n, (kind, user) in enumerate(zip(kinds, users, strict=True))
     ]
-    traffic = traffic_by_window.build(windowed(spark, rows, NOON))
-    assert traffic.schema.names == traffic_by_window.SCHEMA.names
-    assert [field.dataType for field in traffic.schema] == [field.dataType for field in traffic_by_window.SCHEMA]
-    hour, five = (row.asDict() for row in traffic.drop("window_start").orderBy(F.desc("window_minutes")).collect())
+    made = changes(spark, rows[:1], rows[1:])
+    five, hour = sorted(built("traffic_by_window", made), key=lambda row: row["window_minutes"])
     assert hour == {
+        "window_start": NOON,
         "window_minutes": 60,
         "events": 8,
         "page_views": 3,
@@ -84,5 +79,265 @@ def test_traffic_counts_types_and_exact_distincts(spark: SparkSession) -> None:
     assert (five["events"], five["page_views"], five["add_to_carts"], five["users"]) == (5, 3, 2, 5)
 
 
-def test_tables_are_registered_once() -> None:
-    assert len({table.name for table in TABLES}) == len(TABLES)
+def test_a_session_with_several_users_and_devices_is_one_session(spark: SparkSession) -> None:
+    rows: list[Row] = [
+        {"user_id": "a", "device": "mobile"},
+        {"user_id": "a", "device": "desktop", "event_type": "PURCHASE", "currency": "EUR", "amount": Decimal(1)},
+        {"user_id": "b", "device": "mobile", "referrer": "https://x.example"},
+    ]
+    made = changes(spark, rows)
+    ((users, sessions),) = {(row["users"], row["sessions"]) for row in built("traffic_by_window", made)}
+    assert (users, sessions) == (2, 1)
+    assert of_hour(built("funnel_by_window", made)) == [
+        {"sessions_viewed": 1, "sessions_carted": 0, "sessions_purchased": 1}
+    ]
+    audience = {(row["dimension"], row["value"]): row for row in of_hour(built("audience_by_window", made))}
+    assert audience["device", "mobile"] == {
+        "dimension": "device", "value": "mobile", "events": 2, "users": 2, "sessions": 1, "purchases": 0,
+    }  # fmt: skip
+    assert audience["device", "desktop"] == {
+        "dimension": "device", "value": "desktop", "events": 1, "users": 1, "sessions": 1, "purchases": 1,
+    }  # fmt: skip
+    assert audience["referrer", "(direct)"]["events"] == 2
+    assert {key: row["events"] for key, row in audience.items() if key[0] == "region"} == {("region", "EU"): 3}
+    assert len(audience) == 5
+
+
+def test_a_page_has_the_views_of_all_its_addresses(spark: SparkSession) -> None:
+    rows: list[Row] = [
+        {"page": "/a?x", "user_id": "u1"},
+        {"page": "/a#y", "user_id": "u2"},
+        {"page": "/a", "event_type": "ADD_TO_CART", "user_id": "u3"},
+        {"page": "?", "session_id": "s2"},
+        {"page": "/A"},
+    ]
+    pages = of_hour(built("pages_by_window", changes(spark, rows)))
+    assert sorted(pages, key=lambda row: str(row["page"])) == [
+        {"page": "/", "views": 1, "users": 1, "sessions": 1},
+        {"page": "/A", "views": 1, "users": 1, "sessions": 1},
+        {"page": "/a", "views": 2, "users": 2, "sessions": 1},
+    ]
+
+
+def test_a_window_without_views_has_a_funnel_of_zeros_and_no_pages(spark: SparkSession) -> None:
+    made = changes(spark, [{"event_type": "LOGIN"}])
+    zeros = {"sessions_viewed": 0, "sessions_carted": 0, "sessions_purchased": 0}
+    assert sorted(built("funnel_by_window", made), key=lambda row: int(row["window_minutes"])) == [
+        {"window_start": NOON, "window_minutes": 5} | zeros,
+        {"window_start": NOON, "window_minutes": 60} | zeros,
+    ]
+    assert built("pages_by_window", made) == []
+    assert built("revenue_by_window", made) == []
+
+
+def test_revenue_is_exact_and_of_purchases_only(spark: SparkSession) -> None:
+    largest, least = Decimal("999999999999999999.999999"), Decimal("0.000001")
+    bought = {"event_type": "PURCHASE", "currency": "EUR"}
+    rows: list[Row] = [
+        *[bought | {"amount": largest}] * 12,
+        *[bought | {"amount": least}] * 3,
+        bought | {"amount": Decimal(0), "currency": "USD"},
+        {"event_type": "ADD_TO_CART", "currency": "EUR", "amount": Decimal(5)},
+    ]
+    revenue = of_hour(built("revenue_by_window", changes(spark, rows)))
+    assert sorted(revenue, key=lambda row: str(row["currency"])) == [
+        {"currency": "EUR", "purchases": 15, "amount": 12 * largest + 3 * least},
+        {"currency": "USD", "purchases": 1, "amount": Decimal(0)},
+    ]
+
+
+def test_sessions_hours_hold_all_events_of_those_that_gained_one(spark: SparkSession) -> None:
+    new: list[Row] = [
+        {"event_time": NOON + 5 * MINUTE, "page": "/new?x", "user_id": "u1"},
+        {"event_time": NOON + HOUR, "event_type": "LOGOUT", "device": "desktop"},
+    ]
+    live: list[Row] = [
+        {"event_time": NOON + 59 * MINUTE, "event_type": "ADD_TO_CART", "page": "/cart"},
+        {"event_time": NOON, "event_type": "PURCHASE", "page": "/pay", "user_id": "u0", "region": "US"},
+        {"event_time": NOON + 30 * MINUTE, "page": "/old"},
+        {"session_id": "other"},  # in the hour, but it gained nothing
+        {"event_time": NOON - MINUTE},  # of the session, in an hour without news
+    ]
+    rows = sorted(built("session_hours", changes(spark, new, live)), key=lambda row: row["hour"])
+    assert rows == [
+        {
+            "session_id": "s",
+            "hour": NOON,
+            "started_at": NOON,
+            "ended_at": NOON + 59 * MINUTE,
+            "events": 4,
+            "page_views": 2,
+            "add_to_carts": 1,
+            "purchases": 1,
+            "user_id": "u0",
+            "device": "mobile",
+            "region": "US",
+            "entry_page": "/new",
+            "exit_page": "/old",
+        },
+        {
+            "session_id": "s",
+            "hour": NOON + HOUR,
+            "started_at": NOON + HOUR,
+            "ended_at": NOON + HOUR,
+            "events": 1,
+            "page_views": 0,
+            "add_to_carts": 0,
+            "purchases": 0,
+            "user_id": "u",
+            "device": "desktop",
+            "region": "EU",
+            "entry_page": None,
+            "exit_page": None,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    "ties",
+    [
+        [{"event_time": NOON}, {"event_time": NOON + timedelta(microseconds=1)}],
+        [{"event_id": "B"}, {"event_id": "a"}],
+        [{"event_id": "e"}, {"event_id": "e "}],
+        [{"event_id": "\uffff"}, {"event_id": "\U0001f600"}],
+        [{"event_id": "e", "fingerprint": b"\x7f" * 32}, {"event_id": "e", "fingerprint": b"\x80" * 32}],
+    ],
+    ids=["by time", "by id, in bytes", "by id, its prefix first", "by id, beyond the BMP", "by fingerprint, unsigned"],
+)
+@pytest.mark.parametrize("greatest_first", [False, True])
+def test_least_and_greatest_event(spark: SparkSession, ties: list[Row], *, greatest_first: bool) -> None:
+    rows = [row | {"page": f"/{n}", "user_id": f"u{n}"} for n, row in enumerate(ties)]
+    (row,) = built("session_hours", changes(spark, rows[::-1] if greatest_first else rows))
+    assert (row["user_id"], row["entry_page"], row["exit_page"]) == ("u0", "/0", "/1")
+
+
+def test_users_by_hour_are_those_of_the_new_events(spark: SparkSession) -> None:
+    new: list[Row] = [
+        {"user_id": "a", "event_time": NOON + 59 * MINUTE},
+        {"user_id": "a", "event_time": NOON, "session_id": "t"},
+        {"user_id": "a", "event_time": NOON + HOUR},
+        {"user_id": "A", "event_time": NOON},
+    ]
+    users = built("users_by_hour", changes(spark, new, [{"user_id": "live"}]))
+    assert sorted((row["hour"], row["user_id"]) for row in users) == [(NOON, "A"), (NOON, "a"), (NOON + HOUR, "a")]
+
+
+def distinct(events: Iterable[Row], column: str) -> int:
+    return len({event[column] for event in events})
+
+
+def of_kind(events: Iterable[Row], kind: str) -> list[Row]:
+    return [event for event in events if event["event_type"] == kind]
+
+
+def page(event: Row) -> str:
+    return str(event["page"]).partition("?")[0].partition("#")[0] or "/"
+
+
+def start(time: datetime, minutes: int) -> datetime:
+    seconds = int(time.timestamp())
+    return datetime.fromtimestamp(seconds - seconds % (minutes * 60), UTC)
+
+
+def grouped(keyed: Iterable[tuple[Any, Row]]) -> dict[Any, list[Row]]:
+    groups = defaultdict(list)
+    for key, event in keyed:
+        groups[key].append(event)
+    return groups
+
+
+def people(events: list[Row]) -> tuple[int, int]:
+    return distinct(events, "user_id"), distinct(events, "session_id")
+
+
+def expected(new: list[Row], live: list[Row]) -> dict[str, set[tuple[Any, ...]]]:
+    """The rows of each table, in plain Python."""
+    changed = {(start(event["event_time"], width), width) for event in new for width in WIDTHS}
+    windowed = [
+        (key, event)
+        for event in [*new, *live]
+        for width in WIDTHS
+        if (key := (start(event["event_time"], width), width)) in changed
+    ]
+    windows = grouped(windowed)
+    pages = grouped(((*key, page(event)), event) for key, event in windowed if event["event_type"] == "PAGE_VIEW")
+    audience = grouped(
+        ((*key, dimension, value), event)
+        for key, event in windowed
+        for dimension, value in [
+            *((name, event[name]) for name in ("device", "region")),
+            ("referrer", {None: "(direct)", "https://X.example/": "x.example", "x": "(invalid)"}[event["referrer"]]),
+        ]
+    )
+    revenue = grouped(((*key, event["currency"]), event) for key, event in windowed if event["event_type"] == KINDS[2])
+    gained = {(event["session_id"], start(event["event_time"], 60)) for event in new}
+    hours = grouped(((event["session_id"], start(event["event_time"], 60)), event) for event in [*new, *live])
+    return {
+        "traffic_by_window": {
+            (*key, len(events), *(len(of_kind(events, kind)) for kind in KINDS), *people(events))
+            for key, events in windows.items()
+        },
+        "pages_by_window": {(*key, len(events), *people(events)) for key, events in pages.items()},
+        "audience_by_window": {
+            (*key, len(events), *people(events), len(of_kind(events, "PURCHASE"))) for key, events in audience.items()
+        },
+        "funnel_by_window": {
+            (*key, *(distinct(of_kind(events, kind), "session_id") for kind in KINDS[:3]))
+            for key, events in windows.items()
+        },
+        "revenue_by_window": {
+            (*key, len(events), sum(event["amount"] for event in events)) for key, events in revenue.items()
+        },
+        "session_hours": {(*key, *session(events)) for key, events in hours.items() if key in gained},
+        "users_by_hour": {(start(event["event_time"], 60), event["user_id"]) for event in new},
+    }
+
+
+def session(events: list[Row]) -> tuple[Any, ...]:
+    events = sorted(events, key=lambda e: (e["event_time"], e["event_id"].encode(), e["fingerprint"]))
+    views, first = of_kind(events, "PAGE_VIEW"), events[0]
+    return (
+        first["event_time"],
+        events[-1]["event_time"],
+        len(events),
+        *(len(of_kind(events, kind)) for kind in KINDS[:3]),
+        *(first[name] for name in ("user_id", "device", "region")),
+        page(views[0]) if views else None,
+        page(views[-1]) if views else None,
+    )
+
+
+EVENTS: st.SearchStrategy[Row] = st.fixed_dictionaries(
+    {
+        "event_time": st.sampled_from((-HOUR, -MINUTE, 0 * HOUR, MINUTE, 5 * MINUTE, 59 * MINUTE, HOUR)).map(
+            lambda delta: NOON + delta
+        ),
+        "event_id": st.sampled_from(IDS),
+        "event_type": st.sampled_from(KINDS),
+        "user_id": st.sampled_from(IDS[:4]),
+        "session_id": st.sampled_from(IDS[3:]),
+        "device": st.sampled_from(("mobile", "Mobile")),
+        "region": st.sampled_from(("EU", "\u05d0\u05e8")),
+        "page": st.sampled_from(("/", "?x", "#", "/a?b#c", "/a#b?c", "/a\n?", "/\U0001f600")),
+        "referrer": st.sampled_from((None, "https://X.example/", "x")),
+        "amount": st.sampled_from(("0", "0.000001", "12.5", "999999999999999999.999999")).map(Decimal),
+        "currency": st.sampled_from(("EUR", "USD")),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(events=st.lists(EVENTS, max_size=40), live=st.integers(0, 40))
+@example(events=[], live=0)
+def test_every_table_says_what_plain_python_does(spark: SparkSession, events: list[Row], live: int) -> None:
+    rows = filled(events)
+    new = rows[live:]
+    made = changes(spark, new, rows[:live])
+    wanted = expected(new, rows[:live])
+    assert set(wanted) == set(BUILD)
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for name in wanted:
+        table = built(name, made)
+        found[name] = {tuple(row.values()) for row in table}
+        assert len(found[name]) == len(table), name
+    assert found == wanted

@@ -162,6 +162,8 @@ CREATE TABLE ledger.segments (
 );
 CREATE INDEX segments_unclaimed ON ledger.segments (segment_id) WHERE batch_id IS NULL;
 CREATE INDEX segments_of_batch ON ledger.segments (batch_id);
+CREATE INDEX segments_by_last_record ON ledger.segments (topic_id, partition, last_record_at)
+    WHERE batch_id IS NOT NULL;
 COMMENT ON TABLE ledger.segments IS
     'Landed ranges [first_offset, end_offset). Each follows on its predecessor, so there is no gap and no overlap.';
 COMMENT ON COLUMN ledger.segments.absent IS 'Offsets that Kafka holds no record for, confirmed by a second read.';
