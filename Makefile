@@ -40,9 +40,9 @@ lineage: $(VENV)/.installed ## Show where a window comes from: WINDOW=<start, de
 	@$(STACK) lineage $(if $(WINDOW),--window "$(WINDOW)") --minutes $(or $(MINUTES),60)
 
 test: $(VENV)/.installed-dev ## Run all tests
-	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(OPTIONS)
+	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
-benchmark: $(VENV)/.installed-dev ## Measure the speed that is promised, about 15 minutes: BENCHMARKS="views publish batch_cost"
+benchmark: $(VENV)/.installed-dev ## Measure the speed that is promised, ten minutes: BENCHMARKS="views publish batch_cost"
 	@for name in $(or $(BENCHMARKS),views publish batch_cost); do \
 	  $(VENV)/bin/python -m benchmarks.$$name || missed="$$missed $$name"; done; \
 	  test -z "$$missed" || { echo "Missed a limit:$$missed" >&2; exit 1; }

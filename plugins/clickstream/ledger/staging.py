@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from psycopg import sql
 from pyarrow import csv
 
@@ -60,6 +61,7 @@ def stage(conn: Connection[Any], name: str, columns: Sequence[str], batches: Ite
     staged = Staged(name, tuple(columns))
     parts = {"source": staged.source, "columns": staged.listed(), "target": staged.target}
     with conn.cursor() as cursor:
+        cursor.execute("SET LOCAL TimeZone = 'UTC'")
         cursor.execute(
             sql.SQL("CREATE TEMP TABLE {source} ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA").format(
                 **parts
@@ -69,6 +71,13 @@ def stage(conn: Connection[Any], name: str, columns: Sequence[str], batches: Ite
         with cursor.copy(copying) as copy:
             for batch in batches:
                 lines = io.BytesIO()  # strings are quoted, and nulls are not: so they stay apart
-                csv.write_csv(batch, lines, csv.WriteOptions(include_header=False))
+                csv.write_csv(_without_zone(batch), lines, csv.WriteOptions(include_header=False))
                 copy.write(lines.getbuffer())
+        cursor.execute(sql.SQL("ANALYZE {source}").format(**parts))  # or every join with it reads whole tables
     return staged
+
+
+def _without_zone(batch: RecordBatch) -> RecordBatch:
+    """Times as UTC without saying so: writing the zone takes five times as long as all the rest."""
+    columns = [c.cast(pa.timestamp("us")) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

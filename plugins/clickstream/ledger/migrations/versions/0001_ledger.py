@@ -200,7 +200,7 @@ COMMENT ON TABLE ledger.event_files IS 'Files of accepted events, each of one UT
 COMMENT ON COLUMN ledger.event_files.live IS 'Whether it is part of the events; false once rewritten or retired.';
 
 CREATE TABLE ledger.batch_windows (
-    batch_id bigint NOT NULL REFERENCES ledger.batches,
+    batch_id bigint NOT NULL,
     window_start timestamptz NOT NULL,
     window_minutes smallint NOT NULL,
     PRIMARY KEY (window_start, window_minutes, batch_id)

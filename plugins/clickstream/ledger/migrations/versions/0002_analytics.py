@@ -82,7 +82,7 @@ CREATE TABLE analytics.audience_by_window (
     sessions bigint NOT NULL,
     purchases bigint NOT NULL
 );
-CREATE INDEX audience_by_window_key ON analytics.audience_by_window (window_minutes, dimension, window_start);
+CREATE INDEX audience_by_window_key ON analytics.audience_by_window (window_minutes, window_start, dimension);
 COMMENT ON TABLE analytics.audience_by_window IS
     'Events per window by device, region and referrer: every event counts once in each dimension.';
 COMMENT ON COLUMN analytics.audience_by_window.window_start IS 'Start of the window, inclusive.';

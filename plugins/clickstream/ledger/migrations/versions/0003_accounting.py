@@ -20,7 +20,7 @@ SELECT p.topic, p.topic_id, p.partition,
            (SELECT s.last_record_at FROM ledger.segments s
             WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_record_at IS NOT NULL
               AND s.batch_id IS NOT NULL AND NOT EXISTS (
-                  SELECT FROM ledger.batches b WHERE b.batch_id = s.batch_id AND b.state <> 'published')
+                  SELECT FROM ledger.batches b WHERE b.batch_id = s.batch_id AND b.state = 'open')
             ORDER BY s.last_record_at DESC LIMIT 1),
            CASE WHEN p.stopped IS NULL AND p.closed_at IS NULL AND p.settled
                  AND p.next_offset >= p.log_end_offset AND NOT EXISTS (
@@ -109,13 +109,17 @@ CROSS JOIN LATERAL (
     WHERE p.window_minutes IN (5, 60) AND p.window_start >= h.hour AND p.window_start < h.until) p
 CROSS JOIN LATERAL (
     SELECT count(*) AS windows FROM (
-        SELECT d.window_start, d.window_minutes, min(d.events) AS least, max(d.events) AS most FROM (
-            SELECT a.window_start, a.window_minutes, sum(a.events) AS events FROM analytics.audience_by_window a
+        SELECT d.window_start, d.window_minutes, min(d.events) AS least, max(d.events) AS most,
+               count(*) FILTER (WHERE d.dimension IN ('device', 'region', 'referrer')) AS present
+        FROM (
+            SELECT a.window_start, a.window_minutes, a.dimension, sum(a.events) AS events
+            FROM analytics.audience_by_window a
             WHERE a.window_minutes IN (5, 60) AND a.window_start >= h.hour AND a.window_start < h.until
             GROUP BY a.window_start, a.window_minutes, a.dimension) d
         GROUP BY d.window_start, d.window_minutes) d
     JOIN analytics.traffic_by_window w USING (window_start, window_minutes)
-    WHERE w.window_start >= h.hour AND w.window_start < h.until AND d.least = w.events AND d.most = w.events) a
+    WHERE w.window_start >= h.hour AND w.window_start < h.until
+      AND d.least = w.events AND d.most = w.events AND d.present = 3) a
 CROSS JOIN LATERAL (
     SELECT count(*) AS windows FROM analytics.funnel_by_window f
     WHERE f.window_minutes IN (5, 60) AND f.window_start >= h.hour AND f.window_start < h.until) f
