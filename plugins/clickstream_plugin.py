@@ -7,7 +7,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 async def routes(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - an ASGI application
     """Load the routes with the first request: every process of Airflow imports this file, one serves them."""
-    from clickstream.metrics_api import app  # noqa: PLC0415
+    from clickstream.web.app import app  # noqa: PLC0415
 
     await app(scope, receive, send)
 

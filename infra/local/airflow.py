@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from infra.local import credentials
+from infra.local import credentials, prometheus
 from infra.local.commands import run
 from infra.local.errors import StackError
 from infra.local.files import private_folder
@@ -74,7 +74,19 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "CLICKSTREAM_STORAGE_URL": stack.storage_url,
         "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
         "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
+        "CLICKSTREAM_DATABASE_FOLDER": str(stack.folder),
+        **_optional_parts(stack),
     }
+
+
+def _optional_parts(stack: Stack) -> dict[str, str]:
+    """What is to be checked only where the stack has it."""
+    parts = {}
+    if stack.with_generator and stack.generator_minutes is None:
+        parts["CLICKSTREAM_ARCHIVE_MAX_AGE_MINUTES"] = "5"
+    if stack.with_prometheus and prometheus.find_binary():
+        parts["CLICKSTREAM_PROMETHEUS_URL"] = stack.prometheus_url
+    return parts
 
 
 def _print(file: Path) -> str:

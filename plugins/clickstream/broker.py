@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ logging.getLogger("kafka").setLevel(logging.WARNING)
 
 GROUP = "clickstream-drain"
 LOG_APPEND_TIME = 1
+TOPIC_CONFIGS = ("message.timestamp.type", "retention.ms")  # what a plan needs to know
 SILENCE_SECONDS = 60.0
 BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
 
@@ -54,6 +56,7 @@ class TopicState:
         topic: Its name.
         topic_id: Kafka's id of this incarnation; a recreated topic has another.
         log_append_time: Whether the broker sets the record timestamps.
+        retention_seconds: How long the broker keeps a record; infinite where it keeps all.
         starts: Start of the log by partition.
         ends: Last stable offset by partition: the end for a reader of committed records.
         settled: The partitions without an open transaction, where no older record can still appear.
@@ -63,6 +66,7 @@ class TopicState:
     topic: str
     topic_id: str
     log_append_time: bool
+    retention_seconds: float
     starts: Mapping[int, int]
     ends: Mapping[int, int]
     settled: AbstractSet[int]
@@ -118,7 +122,11 @@ def describe(settings: Settings) -> TopicState:
     with admin_of(settings) as admin:
         described = _described(admin, topic)
         configs = admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic, {"message.timestamp.type": None})],
+            [
+                ConfigResource(
+                    ConfigResourceType.TOPIC, topic, dict.fromkeys(("message.timestamp.type", "retention.ms"))
+                )
+            ],
             config_filter="all",
         )["topic"][topic]
         partitions = [TopicPartition(topic, entry["partition_index"]) for entry in described["partitions"]]
@@ -126,10 +134,12 @@ def describe(settings: Settings) -> TopicState:
         highest = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
         ends = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
         starts = _offsets(admin, partitions, OffsetSpec.EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+    retention = int(configs["retention.ms"]["value"])
     return TopicState(
         topic=topic,
         topic_id=str(described["topic_id"]),
         log_append_time=configs["message.timestamp.type"]["value"] == "LogAppendTime",
+        retention_seconds=retention / 1000 if retention >= 0 else math.inf,
         starts=starts,
         ends=ends,
         settled={partition for partition, end in ends.items() if end >= highest[partition]},

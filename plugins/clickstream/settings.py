@@ -59,6 +59,20 @@ class Settings(MetricsSettings):
         str | None, Field(description="path of a JVM class data archive that shortens Spark's start")
     ] = None
 
+    archive_max_age_minutes: Annotated[
+        int | None,
+        Field(ge=2, le=1_440, description="2 to 1,440 minutes, or unset where no generator is expected to write"),
+    ] = None
+    database_folder: Annotated[
+        Path | None, Field(description="a folder on the disk that holds the database, or unset where that is not here")
+    ] = None
+    prometheus_url: Annotated[
+        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Prometheus, or unset where there is none")
+    ] = None
+    grafana_url: Annotated[
+        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Grafana, or unset where there is none")
+    ] = None
+
     @field_validator("storage_url")
     @classmethod
     def _storage_scheme(cls, url: str) -> str:

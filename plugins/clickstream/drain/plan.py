@@ -47,6 +47,7 @@ def plan(conn: Connection[Any], settings: Settings, dag_run_id: str) -> list[int
                 start=state.starts[row.partition],
                 end=max(end, row.log_end_offset),
                 settled=row.partition in state.settled,
+                retention_seconds=state.retention_seconds,
                 observed_at=state.observed_at,
                 stop=stop,
             )

@@ -119,19 +119,23 @@ def observe(
     start: int,
     end: int,
     settled: bool,
+    retention_seconds: float,
     observed_at: datetime,
     stop: PartitionStopped | None,
 ) -> None:
     """Write down the log's bounds and what stops the partition, if anything, unless a later plan has."""
     conn.execute(
         "UPDATE ledger.partitions SET log_start_offset = %(start)s, log_end_offset = %(end)s, settled = %(settled)s,"
-        " observed_at = %(observed_at)s, stopped = %(kind)s::text, stopped_reason = %(reason)s::text, stopped_at ="
+        " caught_up_at = CASE WHEN next_offset >= log_end_offset AND settled THEN observed_at ELSE caught_up_at END,"
+        " retention_seconds = %(retention_seconds)s, observed_at = %(observed_at)s,"
+        " stopped = %(kind)s::text, stopped_reason = %(reason)s::text, stopped_at ="
         " CASE WHEN stopped = %(kind)s::text THEN stopped_at WHEN %(kind)s::text IS NOT NULL THEN now() END"
         " WHERE topic_id = %(topic_id)s AND partition = %(partition)s AND observed_at <= %(observed_at)s",
         {
             "start": start,
             "end": end,
             "settled": settled,
+            "retention_seconds": retention_seconds,
             "observed_at": observed_at,
             "kind": stop and stop.kind,
             "reason": stop and str(stop),

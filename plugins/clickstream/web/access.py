@@ -1,46 +1,19 @@
-"""`GET /clickstream/metrics` on Airflow's API server, for Prometheus and for people who are logged in."""
+"""Who may read what the pipeline serves: Prometheus with its token, and people who are logged in to Airflow."""
 
 # No postponed annotations: FastAPI reads them at run time.
 
 import hmac
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, requires_access_view
-from fastapi import Depends, FastAPI, HTTPException, Request, Response, status
+from fastapi import Depends, HTTPException, Request, status
 from fastapi.security import HTTPAuthorizationCredentials
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from psycopg import Connection
 
-from clickstream.metrics import LedgerCollector
-from clickstream.orchestration import DATABASE
 from clickstream.settings import MetricsSettings
 
-CONNECT_TIMEOUT_SECONDS = 2
-
 log = logging.getLogger(__name__)
-
-# No generated documentation: its pages would be open to everyone.
-app = FastAPI(title="Clickstream", docs_url=None, redoc_url=None, openapi_url=None)
-
-
-@contextmanager
-def ledger_reader() -> Iterator[Connection[Any]]:
-    """A connection to the ledger that gives up soon instead of holding the scrape."""
-    from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415 - slow, needed by a scrape only
-
-    given = deepcopy(PostgresHook.get_connection(DATABASE))
-    given.extra = json.dumps({"connect_timeout": CONNECT_TIMEOUT_SECONDS} | given.extra_dejson)
-    connection: Any = PostgresHook(DATABASE, connection=given).get_conn()
-    with connection:
-        connection.autocommit = True
-        yield connection
 
 
 def scrape_token() -> str | None:
@@ -82,9 +55,3 @@ async def require_reader(
         return
     user = await get_user(request, bearer_credentials=bearer)
     requires_access_view(AccessView.PLUGINS)(request, user)
-
-
-@app.get("/metrics", dependencies=[Depends(require_reader)])
-def metrics() -> Response:
-    """Return the pipeline's metrics in Prometheus' text format."""
-    return Response(generate_latest(LedgerCollector(ledger_reader)), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,1 @@
+"""What the pipeline serves on Airflow's API server, below `/clickstream`."""

@@ -1,0 +1,9 @@
+"""The application that Airflow's API server mounts at `/clickstream`."""
+
+from fastapi import FastAPI
+
+from clickstream.web import metrics
+
+# No generated documentation: its pages would be open to everyone.
+app = FastAPI(title="Clickstream", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(metrics.router)
