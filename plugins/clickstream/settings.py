@@ -27,6 +27,7 @@ class MetricsSettings(BaseSettings):
     metrics_token_file: Annotated[
         Path | None, Field(description="path of a file with the token that Prometheus sends")
     ] = None
+    revision: Annotated[str, Field(description="revision of the source that is deployed, for annotations")] = "unknown"
 
 
 class Settings(MetricsSettings):
