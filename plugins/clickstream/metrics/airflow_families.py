@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clickstream.metrics.families import counter, gauge, histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
 
@@ -19,13 +19,13 @@ BOUNDS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, inf)  # as in clickstream.incre
 
 def families(figures: Figures) -> Iterator[Metric]:
     """Every metric that Airflow's database tells."""
-    of_task = [one for one in figures.counters if one.series == "task"]
-    of_run = [one for one in figures.counters if one.series == "run"]
+    of_task = {(one.dag_id, one.task_id, one.label): one.count for one in figures.counters if one.series == "task"}
+    of_run = {(one.dag_id, one.label): one for one in figures.counters if one.series == "run"}
     yield counter(
         "airflow_task_instances_finished_total",
         "Tries of task instances that finished, by final state (tries); one that is retried has failed.",
         ["dag_id", "task_id", "state"],
-        (([one.dag_id, one.task_id, one.label], one.count) for one in of_task),
+        (_never_failed(of_task) | of_task).items(),
     )
     for series, name, meaning in (
         ("duration", "airflow_task_duration_seconds", "Time that tries of task instances ran (seconds)."),
@@ -46,13 +46,13 @@ def families(figures: Figures) -> Iterator[Metric]:
         "airflow_dag_runs_finished_total",
         "DAG runs that finished, by final state (runs).",
         ["dag_id", "state"],
-        (([one.dag_id, one.label], one.count) for one in of_run),
+        (_never_failed(of_run) | {labels: one.count for labels, one in of_run.items()}).items(),
     )
     yield gauge(
         "clickstream_last_success_timestamp_seconds",
         "End of a DAG's newest successful run (seconds since the epoch).",
         ["dag_id"],
-        (([one.dag_id], one.last_at) for one in of_run if one.label == "success"),
+        (([one.dag_id], one.last_at) for one in of_run.values() if one.label == "success"),
     )
     yield gauge(
         "airflow_pool_slots",
@@ -69,3 +69,8 @@ def families(figures: Figures) -> Iterator[Metric]:
     yield gauge(
         "airflow_dag_import_errors", "DAG files that can't be parsed (files).", [], [([], figures.import_errors)]
     )
+
+
+def _never_failed(counted: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """Failures of what has finished in any state, from zero: an alert could not see a counter begin with the first."""
+    return dict.fromkeys(((*labels[:-1], "failed") for labels in counted), 0)

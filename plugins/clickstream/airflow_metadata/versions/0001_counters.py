@@ -100,6 +100,7 @@ CREATE TRIGGER clickstream_task_added AFTER INSERT ON public.task_instance
 CREATE FUNCTION clickstream.count_run() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO clickstream.increments VALUES ('run', NEW.dag_id, '', NEW.state, 1, 0, coalesce(NEW.end_date, now()));
+    PERFORM clickstream.fold_sometimes();
     RETURN NULL;
 END
 $$;
