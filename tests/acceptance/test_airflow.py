@@ -11,13 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import psutil
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from clickstream.settings import Settings
-from infra.local import demo, lifecycle
+from infra.local import credentials, demo, lifecycle
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.errors import StackError
@@ -27,6 +29,7 @@ from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from infra.local.tables import show
 from tests import oracle
+from tests.conftest import superuser
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -262,6 +265,39 @@ def test_whatever_is_killed_no_process_outlives_it_and_the_numbers_are_right(
     _, alive = psutil.wait_procs(family, timeout=12)
     assert alive == []
     published_exactly(published, burst)
+
+
+def counters(stack: Stack) -> dict[tuple[str, ...], float]:
+    """Every counter that Prometheus would scrape now, by name and label values in the order of their names."""
+    token = credentials.token(stack, "metrics_token")
+    answer = httpx.get(stack.metrics_url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    answer.raise_for_status()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        if family.type in {"counter", "histogram"}
+        for sample in family.samples
+    }
+
+
+def test_a_killed_task_is_one_failure_and_what_airflow_forgets_stays_counted(published: Pipeline) -> None:
+    stack = published.stack
+    failures = ("airflow_task_instances_finished_total", "aggregate_clickstream", "failed", "aggregate")
+    burst = burst_and_drain(stack)
+    jvm = wait_for(lambda: spark_jvm(stack), "Spark")
+    before = counters(stack)
+    (task,) = kill_task(stack, jvm)
+    task.send_signal(signal.SIGKILL)
+    published_exactly(published, burst)
+    after = counters(stack)
+    assert after[failures] == before[failures] + 1
+    assert [key for key in before if after[key] < before[key]] == []
+    with superuser(stack, "airflow") as conn:
+        gone = conn.execute("DELETE FROM dag_run WHERE state IN ('success', 'failed')").rowcount
+    assert gone > 0
+    lifecycle.restart(stack, "airflow-api-server")
+    now = counters(stack)
+    assert [key for key in after if now[key] < after[key]] == []
 
 
 def test_the_supervisor_is_killed_and_up_brings_the_stack_back(published: Pipeline) -> None:
