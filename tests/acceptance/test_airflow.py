@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from clickstream.settings import Settings
-from infra.local import credentials, demo, lifecycle
+from infra.local import credentials, demo, lifecycle, prometheus
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.errors import StackError
@@ -30,10 +30,11 @@ from infra.local.supervision import Supervisor
 from infra.local.tables import show
 from tests import oracle
 from tests.conftest import superuser
+from tests.integration.test_metrics import NAMES
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")
-DAGS = ("drain_clickstream", "aggregate_clickstream")
+DAGS = ("drain_clickstream", "aggregate_clickstream", "check_health")
 
 
 def pause(stack: Stack, *, paused: bool) -> None:
@@ -139,6 +140,22 @@ def test_the_demo_balances_and_what_it_shows_equals_the_oracle(
     for row in shown[demo.REVENUE]:
         of = expected.revenue[start_of(row), row["minutes"], row["currency"]]
         assert {"purchases": row["purchases"], "amount": row["amount"]} == of
+
+
+@pytest.mark.skipif(prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)")
+def test_half_a_minute_after_the_demo_prometheus_has_every_metric(running: Stack) -> None:
+    only_in_trouble = {"clickstream_partition_stopped"}
+    series = {
+        name: f"{name}_bucket" if kind == "histogram" else name
+        for name, (kind, *_) in NAMES.items()
+        if name not in only_in_trouble
+    }
+
+    def missing() -> set[str]:
+        answer = httpx.get(f"{running.prometheus_url}/api/v1/label/__name__/values", timeout=10).json()
+        return {name for name, sample in series.items() if sample not in answer["data"]}
+
+    wait_for(lambda: None if missing() else True, f"sample of {missing()}", seconds=30)
 
 
 def start_of(row: dict[str, Any]) -> int:
