@@ -64,6 +64,19 @@ def test_every_rule_is_loaded_and_evaluated_and_the_watchdog_fires(stack: Stack)
 
 
 @needs_prometheus
+def test_every_metric_that_a_rule_or_a_runbook_names_is_scraped(stack: Stack) -> None:
+    texts = [*expressions().values(), *(query for page in RUNBOOKS for query in queries(page, "promql"))]
+    named = {
+        re.sub("_(bucket|count)$", "", name)
+        for text in texts
+        for name in re.findall(r"(?<![:\w])(?:clickstream|airflow|exporter|prometheus)_\w+(?![.:\w])", text)
+    }
+    known = within(60, lambda: set(ask(stack, "metadata")), lambda metadata: named <= metadata)
+    assert "clickstream_lag_records" in named
+    assert named - known == set()
+
+
+@needs_prometheus
 def test_the_link_of_an_alert_opens_its_runbook(stack: Stack) -> None:
     alerts = within(60, lambda: ask(stack, "alerts")["alerts"], bool)
     for alert in alerts:
