@@ -39,7 +39,7 @@ def look(installation: Installation) -> Finding:
     """
     topic = installation.settings.topic
     with broker.admin_of(installation.settings) as admin:
-        brokers = [one["broker_id"] for one in admin.describe_cluster()["brokers"]]
+        brokers = [one["broker_id"] for one in admin.describe_cluster()["brokers"] if not one["is_fenced"]]
         partitions = broker.described(admin, topic)["partitions"]
         names = [*CONTRACT, "retention.ms", "min.insync.replicas"]
         configs = _configs(admin, ConfigResourceType.TOPIC, topic, names)
