@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from clickstream.aggregate.spark import SUBMIT, submit_conf
 from clickstream.health.check import Check, Finding, Installation, Problem, Status, finding
 from clickstream.health.fetch import NoAnswer, fetch
 
-SUBMIT = Path(__file__).parents[3] / "spark_apps" / "bin" / "spark-submit-alone"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 SUBMIT_TIMEOUT_SECONDS = 25
 STANDALONE = "spark://"
 DEFAULT_UI_PORT = 8080
@@ -37,7 +40,7 @@ def look(installation: Installation) -> Finding:
         subprocess.TimeoutExpired: The submit command hangs.
     """
     master = installation.spark()
-    version, problems = _submit(master.url)
+    version, problems = _submit(master.url, submit_conf(installation.settings.spark_cds_archive))
     found = f"spark-submit {version} for {master.url}" if version else f"Master {master.url}"
     if master.url.startswith(STANDALONE):
         workers, of_workers = _workers(master)
@@ -46,10 +49,10 @@ def look(installation: Installation) -> Finding:
     return finding(f"{found}.", problems)
 
 
-def _submit(master: str) -> tuple[str | None, list[Problem]]:
+def _submit(master: str, conf: Mapping[str, str]) -> tuple[str | None, list[Problem]]:
     """The version that answers, or why none does."""
     ended = subprocess.run(  # noqa: S603 - the pipeline's own program
-        [SUBMIT, "--master", master, "--version"],
+        [SUBMIT, "--master", master, *(f"--conf={name}={value}" for name, value in conf.items()), "--version"],
         capture_output=True,
         text=True,
         errors="replace",
