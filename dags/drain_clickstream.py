@@ -1,8 +1,10 @@
 """## Land Kafka's log in the raw zone, every minute
 
-**What it does.** `plan` compares the ledger with the log and gives out bounded ranges of offsets; `land` writes their
-records verbatim to Parquet, a task a group of partitions; `commit` turns what was landed into segments of the ledger,
-each by compare-and-swap; `report_stops` fails while a partition can't go on, with the reason and the remedy.
+**What it does.** `wait_for_health` holds the run, for half an hour at most, while `check_health` knows Kafka,
+PostgreSQL or the storage to be down; `plan` compares the ledger with the log and gives out bounded ranges of offsets;
+`land` writes their records verbatim to Parquet, a task a group of partitions; `commit` turns what was landed into
+segments of the ledger, each by compare-and-swap; `report_stops` fails while a partition can't go on, with the reason
+and the remedy.
 
 **What you can do safely.** Clear or trigger any task or run at any time, also two at once: progress lives in
 `ledger.partitions`, never in Airflow. A task that came too late says `StaleAttempt`, and nothing is to be done.
@@ -15,6 +17,7 @@ each by compare-and-swap; `report_stops` fails while a partition can't go on, wi
 | `TopicRecreated` | the topic was deleted and created again | `declare_loss` closes the old incarnation |
 | `LogTruncated` | the log ends before landed offsets | create the topic again, then `declare_loss` |
 | `ProducerTimestamps` | records with CreateTime | set LogAppendTime on the topic, then `declare_loss` |
+| `wait_for_health` waits | its log names what is down, since when and why | mend it, then trigger `check_health` |
 | cannot connect | broker or PostgreSQL is down | bring it up; the next run catches up by itself |
 """
 
@@ -36,7 +39,15 @@ from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
     tags=["clickstream"],
 )
 def drain_clickstream() -> None:
-    """Plan, land, commit."""
+    """Wait, plan, land, commit."""
+
+    @task.sensor(mode="reschedule", poke_interval=15, timeout=timedelta(minutes=30))
+    def wait_for_health() -> bool:
+        """Whether nothing that the drain needs is known to be down."""
+        from clickstream.health import gate
+
+        with ledger() as conn:
+            return gate.is_open(conn)
 
     @task
     def plan(run_id: str | None = None) -> list[int]:
@@ -83,9 +94,10 @@ def drain_clickstream() -> None:
         with ledger() as conn:
             report_stops(conn, settings())
 
-    drains = plan()
+    healthy, drains = wait_for_health(), plan()
     landed = land.expand(drain_id=drains)
     committed = commit(landed)
+    healthy >> drains
     [drains, landed, committed] >> report_stops()
 
 

@@ -70,6 +70,11 @@ SELECT b.batch_id AS batch, b.planned, b.landed, b.absent, b.lost, b.accepted, b
 FROM ledger.batches b WHERE b.state = 'published' ORDER BY b.batch_id DESC LIMIT 5
 """
 
+HEALTH = """
+SELECT component, status, round(latency_seconds * 1000)::int AS latency_ms, reason
+FROM ledger.health_checks WHERE dag_run_id = %(run_id)s ORDER BY status = 'ok', component
+"""
+
 CONSERVATION = "SELECT check_name, subject, value, unaccounted FROM ledger.conservation"
 
 
@@ -110,6 +115,11 @@ def demo(stack: Stack, console: Console) -> bool:
         show(conn, console, BATCHES)
         console.rule("10. The proof: ledger.conservation")
         checks = show(conn, console, CONSERVATION)
+        console.rule("11. How each component is: check_health, into ledger.health_checks")
+        run_id = api.trigger("check_health")
+        if api.wait_for_run("check_health", run_id) != "success":
+            console.print(f"  something is down: {api.run_url('check_health', run_id)}")
+        show(conn, console, HEALTH, run_id=run_id)
     unaccounted = sum(abs(check["unaccounted"]) for check in checks)
     console.print(
         f"{'Balanced' if unaccounted == 0 else 'NOT BALANCED'}: {unaccounted} offsets or records unaccounted for."

@@ -109,7 +109,7 @@ def admin_of(settings: Settings) -> Iterator[KafkaAdminClient]:
 
 def topic_id_of(admin: KafkaAdminClient, topic: str) -> str:
     """Kafka's id of the topic's present incarnation."""
-    return str(_described(admin, topic)["topic_id"])
+    return str(described(admin, topic)["topic_id"])
 
 
 def describe(settings: Settings) -> TopicState:
@@ -120,7 +120,7 @@ def describe(settings: Settings) -> TopicState:
     """
     topic = settings.topic
     with admin_of(settings) as admin:
-        described = _described(admin, topic)
+        details = described(admin, topic)
         configs = admin.describe_configs(
             [
                 ConfigResource(
@@ -129,7 +129,7 @@ def describe(settings: Settings) -> TopicState:
             ],
             config_filter="all",
         )["topic"][topic]
-        partitions = [TopicPartition(topic, entry["partition_index"]) for entry in described["partitions"]]
+        partitions = [TopicPartition(topic, entry["partition_index"]) for entry in details["partitions"]]
         observed_at = datetime.now(UTC)
         highest = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
         ends = _offsets(admin, partitions, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
@@ -137,7 +137,7 @@ def describe(settings: Settings) -> TopicState:
     retention = int(configs["retention.ms"]["value"])
     return TopicState(
         topic=topic,
-        topic_id=str(described["topic_id"]),
+        topic_id=str(details["topic_id"]),
         log_append_time=configs["message.timestamp.type"]["value"] == "LogAppendTime",
         retention_seconds=retention / 1000 if retention >= 0 else math.inf,
         starts=starts,
@@ -154,17 +154,22 @@ def _offsets(
     return {at.partition: answer.offset for at, answer in found.items()}
 
 
-def _described(admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
+def described(admin: KafkaAdminClient, topic: str) -> dict[str, Any]:
+    """What Kafka says of the topic: topic_id, and of each partition its leader and replicas.
+
+    Raises:
+        ClickstreamError: If the topic does not exist.
+    """
     try:
-        [described] = admin.describe_topics([topic])
+        [found] = admin.describe_topics([topic])
     except UnknownTopicOrPartitionError:
-        described = {"error_code": UnknownTopicOrPartitionError.errno}
-    if described["error_code"]:
+        found = {"error_code": UnknownTopicOrPartitionError.errno}
+    if found["error_code"]:
         raise ClickstreamError(
-            f"Kafka knows no topic {topic!r} (error code {described['error_code']}). Create it with"
+            f"Kafka knows no topic {topic!r} (error code {found['error_code']}). Create it with"
             " message.timestamp.type=LogAppendTime, or correct CLICKSTREAM_TOPIC."
         )
-    return dict(described)
+    return dict(found)
 
 
 def advise_group_offsets(settings: Settings, next_offsets: Mapping[int, int]) -> None:

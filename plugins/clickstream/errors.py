@@ -84,3 +84,11 @@ class BrokerSilent(PartitionStopped):
 
 class PartitionsStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
     """At least one partition is stopped; the message lists each with its remedy."""
+
+
+class ComponentsDown(ClickstreamError):  # noqa: N818 - reads as the statement that they are
+    """A health check found components down; the message lists each with its remedy."""
+
+
+class HealthNotRecorded(ClickstreamError):  # noqa: N818 - reads as the statement that it is not
+    """What the health checks found is not in the ledger."""

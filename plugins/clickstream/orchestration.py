@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +32,16 @@ TASK_DEFAULTS: dict[str, Any] = {
 
 
 @contextmanager
-def ledger() -> Iterator[Connection[Any]]:
+def ledger(*, connect_timeout_seconds: int = 10) -> Iterator[Connection[Any]]:
     """A connection as `clickstream_writer`; transactions are only those that the ledger's functions open.
 
     An error that trying again can't cure ends the task at once, whatever its retries.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415 - kept out of DAG parsing
 
-    connection: Any = PostgresHook(DATABASE).get_conn()
+    given = deepcopy(PostgresHook.get_connection(DATABASE))
+    given.extra = json.dumps({"connect_timeout": connect_timeout_seconds} | given.extra_dejson)
+    connection: Any = PostgresHook(DATABASE, connection=given).get_conn()
     with connection:
         connection.autocommit = True
         try:

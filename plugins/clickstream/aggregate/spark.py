@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 SPARK_APPS = Path(__file__).parents[3] / "spark_apps"
+SUBMIT = SPARK_APPS / "bin" / "spark-submit-alone"
 PR_SET_PDEATHSIG = 1
 
 
@@ -41,7 +42,7 @@ class AggregateBatchOperator(SparkSubmitOperator):
         super().__init__(
             conn_id=SPARK,
             application=str(SPARK_APPS / "aggregate_windows.py"),
-            spark_binary=str(SPARK_APPS / "bin" / "spark-submit-alone"),
+            spark_binary=str(SUBMIT),
             durable=False,
             **kwargs,
         )
@@ -56,12 +57,13 @@ class AggregateBatchOperator(SparkSubmitOperator):
         self.application_args = ["--spec", str(attempt.folder(current, attempt_id) / "spec.json")]
         self.name = f"clickstream-batch-{self.batch_id}"
         self._driver_memory = current.spark_driver_memory
-        self.conf = _conf(current.spark_cds_archive)
+        self.conf = submit_conf(current.spark_cds_archive)
         super().execute(context)
         return str(attempt_id)
 
 
-def _conf(cds_archive: str | None) -> dict[str, str]:
+def submit_conf(cds_archive: str | None) -> dict[str, str]:
+    """Spark's configuration of every job, with the class data archive where there is one."""
     java = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     if cds_archive and Path(cds_archive).exists():
         java.append(f"-XX:SharedArchiveFile={cds_archive}")

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parents[3]
 DAGS = {
     "drain_clickstream": "* * * * *",
     "aggregate_clickstream": "*/5 * * * *",
+    "check_health": "*/5 * * * *",
     "declare_loss": None,
     "release_batch": None,
 }

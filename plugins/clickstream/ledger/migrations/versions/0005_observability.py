@@ -163,9 +163,18 @@ END
 $$;
 CREATE TRIGGER count_rejected AFTER INSERT ON ledger.rejected_counts
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION ledger.count_rejected();
+
+CREATE TABLE ledger.write_probe (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    token uuid NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ledger.write_probe IS
+    'One row that check_health writes anew each time, to see that the database takes a write and keeps it.';
 """
 
 DOWNGRADE = """
+DROP TABLE ledger.write_probe;
 DROP TRIGGER count_rejected ON ledger.rejected_counts;
 DROP TRIGGER count_batch ON ledger.batches;
 DROP FUNCTION ledger.count_rejected(), ledger.count_batch(), ledger.add_duration(text, interval);

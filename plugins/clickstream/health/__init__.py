@@ -1,0 +1,1 @@
+"""Health checks: one module a component; `run.CHECKS` lists them all."""

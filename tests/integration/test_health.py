@@ -1,0 +1,668 @@
+"""Each check, with its component really down, slow or wrong: the row says so, and what to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError
+
+from clickstream import broker
+from clickstream.errors import ComponentsDown, HealthNotRecorded
+from clickstream.health import (
+    airflow,
+    fetch,
+    gate,
+    generator,
+    grafana,
+    kafka,
+    kafka_canary,
+    ledger,
+    postgresql,
+    prometheus,
+    run,
+    spark,
+    storage,
+)
+from clickstream.health.check import Check, Finding, Installation, finding
+from clickstream.health.spark import Master
+from clickstream.ledger import health as ledger_health
+from clickstream.ledger.health import Row
+from clickstream.settings import Settings
+from infra.local import prometheus as local_prometheus
+from infra.local.java import find_java
+from infra.local.ports import LOOPBACK, free_ports, is_free
+from infra.local.supervision import Supervisor, base_environment
+from tests.conftest import superuser
+from tests.installations import (
+    CLOSED_PORT,
+    disk,
+    installation,
+    is_root,
+    prometheus_configuration,
+    serving,
+    silent_server,
+    spark_daemon,
+    started,
+    two_brokers,
+)
+from tests.pipeline import RUN, Pipeline
+
+needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
+PROMETHEUS = local_prometheus.find_binary()
+NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
+
+
+def look(check: Check, where: Installation, **changes: Any) -> Row:
+    (row,) = run.run(where, [replace(check, **changes)])
+    assert row.component == check.component
+    return row
+
+
+def says(row: Row, status: str, *words: str) -> None:
+    assert row.status == status, row
+    for word in words:
+        assert word in row.reason, row
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# Kafka
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absent broker is given up after a second."""
+    monkeypatch.setattr(broker, "BOOTSTRAP_MILLISECONDS", 1_000)
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[tuple[Settings, list[Popen[bytes]]]]:
+    """Two brokers, to be stopped by the tests in their order; a topic on both and one on the second alone."""
+    with two_brokers() as (stack, processes):
+        settings = Settings(
+            kafka_bootstrap_servers=stack.bootstrap_servers, topic="replicated", storage_url="file:///nowhere"
+        )
+        topics = [
+            NewTopic(name, replica_assignments={0: replicas}, topic_configs=kafka.CONTRACT | {"retention.ms": str(-1)})
+            for name, replicas in (("replicated", [1, 2]), ("on-the-second", [2]))
+        ]
+
+        def both_take_them() -> bool:
+            try:
+                with broker.admin_of(settings) as admin:
+                    known = admin.list_topics()
+                    if missing := [topic for topic in topics if topic.name not in known]:
+                        admin.create_topics(missing)
+                    return not missing
+            except KafkaError:  # the second broker is not there yet
+                return False
+
+        wait_for(lambda: not is_free(stack.ports.kafka))
+        wait_for(both_take_them)
+        yield settings, processes
+
+
+def of_brokers(pipeline: Pipeline, settings: Settings, topic: str = "replicated") -> Installation:
+    return installation(pipeline, kafka_bootstrap_servers=settings.kafka_bootstrap_servers, topic=topic)
+
+
+def test_kafka_is_fine_with_every_replica_and_the_canary_makes_its_topic(
+    pipeline: Pipeline, brokers: tuple[Settings, list[Popen[bytes]]]
+) -> None:
+    settings, _ = brokers
+    where = of_brokers(pipeline, settings)
+    says(look(kafka.CHECK, where), "ok", "Brokers: 2; partitions of replicated: 1.")
+    says(look(kafka_canary.CHECK, where), "ok", "the topic was made for it")
+    again = look(kafka_canary.CHECK, where)
+    says(again, "ok", f"after {again.latency_seconds:.2f} s.")
+    with broker.admin_of(settings) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, kafka_canary.TOPIC)
+        configs = admin.describe_configs([resource], config_filter="all")["topic"][kafka_canary.TOPIC]
+        assert {name: configs[name]["value"] for name in kafka_canary.TOPIC_CONFIGS} == kafka_canary.TOPIC_CONFIGS
+    with broker.consumer_of(settings) as consumer:
+        assert consumer.end_offsets([kafka_canary.PARTITION]) == {kafka_canary.PARTITION: 2}
+
+
+def test_a_slow_broker_shows_in_the_round_trip(
+    pipeline: Pipeline, brokers: tuple[Settings, list[Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, (first, _) = brokers
+    send = KafkaProducer.send
+
+    def send_while_it_stands_still(producer: KafkaProducer, *arguments: Any, **options: Any) -> Any:
+        first.send_signal(signal.SIGSTOP)
+        threading.Timer(1.5, first.send_signal, [signal.SIGCONT]).start()
+        return send(producer, *arguments, **options)
+
+    monkeypatch.setattr(KafkaProducer, "send", send_while_it_stands_still)
+    row = look(kafka_canary.CHECK, of_brokers(pipeline, settings), slow_seconds=1)
+    says(row, "degraded", "Slow: ", "more than 1 s. See the brokers' logs and load")
+    assert 1.4 < row.latency_seconds < 5
+
+
+def test_a_missing_replica_and_a_missing_leader(
+    pipeline: Pipeline, brokers: tuple[Settings, list[Popen[bytes]]]
+) -> None:
+    settings, (_, second) = brokers
+    second.terminate()
+    second.wait(20)
+    row = look(kafka.CHECK, of_brokers(pipeline, settings))
+    says(row, "degraded", "replicated/0 is under-replicated: broker 2 holds no current copy. Start it")
+    row = look(kafka.CHECK, of_brokers(pipeline, settings, "on-the-second"))
+    says(row, "down", "on-the-second/0 has no leader: start its brokers (2).")
+    with broker.admin_of(settings) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "replicated", {"min.insync.replicas": "2"})])
+    row = look(kafka.CHECK, of_brokers(pipeline, settings))
+    says(row, "degraded", "Until then producers are refused (min.insync.replicas).")
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_stopped_broker(pipeline: Pipeline, brokers: tuple[Settings, list[Popen[bytes]]]) -> None:
+    settings, (first, _) = brokers
+    first.kill()
+    first.wait()
+    rows = run.run(of_brokers(pipeline, settings), [kafka.CHECK, kafka_canary.CHECK])
+    says(rows[0], "down", "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS run and can be reached")
+    says(rows[1], "down", "See the brokers' logs and load")
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_broker_that_accepts_and_never_answers(pipeline: Pipeline) -> None:
+    with silent_server() as port:
+        where = installation(pipeline, kafka_bootstrap_servers=f"{LOOPBACK}:{port}")
+        for row in run.run(where, [kafka.CHECK, kafka_canary.CHECK]):
+            says(row, "down", "See ")
+            assert row.latency_seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("configs", "words"),
+    [
+        (
+            {"message.timestamp.type": "CreateTime"},
+            "message.timestamp.type of {} is CreateTime, but must be LogAppendTime: set it with kafka-configs --alter",
+        ),
+        ({"retention.ms": "60000"}, "retention.ms of {} is 60000, but must be 86400000 or more (24 h): set it"),
+        ({"cleanup.policy": "compact"}, "cleanup.policy of {} is compact, but must be delete"),
+        ({"max.message.bytes": "1000"}, "max.message.bytes of {} is 1000, but must be 2097152"),
+    ],
+)
+def test_a_topic_against_the_contract(pipeline: Pipeline, configs: dict[str, str], words: str) -> None:
+    pipeline.create_topic(**configs)
+    says(look(kafka.CHECK, installation(pipeline)), "degraded", words.format(pipeline.settings.topic))
+
+
+def test_a_missing_topic(pipeline: Pipeline) -> None:
+    words = "Create it with message.timestamp.type=LogAppendTime, or correct CLICKSTREAM_TOPIC."
+    says(look(kafka.CHECK, installation(pipeline)), "down", words)
+    pipeline.create_topic()
+    says(look(kafka.CHECK, installation(pipeline)), "ok")
+
+
+def test_each_canary_waits_for_its_own_record(pipeline: Pipeline) -> None:
+    says(look(kafka_canary.CHECK, installation(pipeline)), "ok")
+    rows = run.run(installation(pipeline), [kafka_canary.CHECK] * 3)
+    assert [row.status for row in rows] == ["ok"] * 3
+
+
+# PostgreSQL
+
+
+def elsewhere(pipeline: Pipeline, port: int, options: str = "") -> Callable[[], psycopg.Connection[Any]]:
+    dsn = pipeline.dsn.replace(f":{pipeline.stack.ports.postgres}/", f":{port}/")
+    return lambda: psycopg.connect(f"{dsn}{options}", autocommit=True)
+
+
+def test_postgresql_takes_a_write_and_does_not_grow(pipeline: Pipeline) -> None:
+    for _ in range(3):
+        says(look(postgresql.CHECK, installation(pipeline)), "ok", "Written and read back; ", "connections in use")
+    assert pipeline.one("SELECT count(*) FROM ledger.write_probe") == 1
+
+
+def test_an_absent_postgresql(pipeline: Pipeline) -> None:
+    for check in (postgresql.CHECK, ledger.CHECK):
+        row = look(check, installation(pipeline, connect=elsewhere(pipeline, CLOSED_PORT)))
+        says(row, "down", "Connection refused", check.remedy)
+        assert "clickstream_writer:" not in row.reason
+
+
+def test_a_postgresql_that_accepts_and_never_answers(pipeline: Pipeline) -> None:
+    with silent_server() as port:
+        where = installation(pipeline, connect=elsewhere(pipeline, port, "?connect_timeout=2"))
+        says(look(postgresql.CHECK, where), "down", "timeout expired", "See whether the server")
+
+
+def test_a_postgresql_that_is_slow_and_one_that_is_stuck(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pipeline.connect() as other, ExitStack() as held:
+        transaction = held.enter_context(ExitStack())
+        transaction.enter_context(other.transaction())
+        other.execute("LOCK TABLE ledger.write_probe IN ACCESS EXCLUSIVE MODE")
+        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT_MS", 300)
+        says(look(postgresql.CHECK, installation(pipeline)), "down", "statement timeout", "its locks (pg_locks)")
+        monkeypatch.undo()
+        threading.Timer(1.3, transaction.close).start()
+        row = look(postgresql.CHECK, installation(pipeline))
+        says(row, "degraded", "Slow: 1.", "more than 1 s", "Written and read back")
+
+
+def test_a_role_that_may_not_write(pipeline: Pipeline) -> None:
+    password = (pipeline.stack.secrets / "grafana_reader").read_text()
+    where = installation(
+        pipeline,
+        connect=lambda: psycopg.connect(pipeline.dsn, user="grafana_reader", password=password, autocommit=True),
+    )
+    words = "permission denied for table write_probe", "whether clickstream_writer may write the schema ledger"
+    says(look(postgresql.CHECK, where), "down", *words)
+
+
+def test_a_database_set_to_read_only(pipeline: Pipeline) -> None:
+    with superuser(pipeline.stack) as conn:
+        conn.execute(f"ALTER DATABASE {pipeline.settings.topic} SET default_transaction_read_only = on")
+    says(look(postgresql.CHECK, installation(pipeline)), "down", "read-only transaction", "clickstream_db")
+
+
+def test_connections_nearly_used_up(pipeline: Pipeline) -> None:
+    before = ledger_health.connections(pipeline.conn)
+    with ExitStack() as opened:
+        for _ in range(int(0.8 * before.most) - before.used + 1):
+            opened.enter_context(pipeline.connect())
+        row = look(postgresql.CHECK, installation(pipeline))
+    says(row, "degraded", "More than 80% of the connections are in use: close idle ones", f"of {before.most}")
+
+
+@needs_root
+def test_the_disk_of_the_database_is_nearly_full(pipeline: Pipeline, tmp_path: Path) -> None:
+    with disk(tmp_path / "small", "size=1m") as small:
+        row = look(postgresql.CHECK, installation(pipeline, database_folder=small))
+    says(row, "degraded", "The disk that holds the database is nearly full (0.0 of 0.0 GiB free", "free some")
+
+
+# The ledger
+
+
+def test_the_equations_are_kept_for_a_week(pipeline: Pipeline) -> None:
+    pipeline.conn.execute(
+        "INSERT INTO ledger.audits SELECT now() - age, 'old', 0, 0"
+        " FROM unnest(ARRAY['8 days', '6 days']::interval[]) age"
+    )
+    says(look(ledger.CHECK, installation(pipeline)), "ok", "8 of 8 equations hold.")
+    kept = "SELECT count(*) FROM ledger.audits WHERE check_name {} 'old'"
+    assert pipeline.one(kept.format("=")) == 1
+    assert pipeline.one(kept.format("<>")) == pipeline.one("SELECT count(DISTINCT check_name) FROM ledger.conservation")
+
+
+def test_a_broken_equation(pipeline: Pipeline) -> None:
+    pipeline.create_topic()
+    pipeline.produce([(0, b"{}"), (1, b"{}")])
+    pipeline.drain_all()
+    pipeline.conn.execute("UPDATE ledger.partitions SET next_offset = next_offset + partition * 4 + 3")
+    row = look(ledger.CHECK, installation(pipeline))
+    says(row, "down", f"of {pipeline.settings.topic}/1", "misses 3", "misses 7", "stop and ask why")
+    audited = pipeline.conn.execute("SELECT check_name, unaccounted FROM ledger.audits WHERE unaccounted > 0")
+    assert audited.fetchall() == [("partition: next_offset - first_offset = its segments", 10)]
+
+
+def test_a_locked_ledger(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "STATEMENT_TIMEOUT_MS", 300)
+    with pipeline.connect() as writer, writer.transaction():
+        writer.execute("LOCK TABLE ledger.batches IN ACCESS EXCLUSIVE MODE")
+        says(
+            look(ledger.CHECK, installation(pipeline)), "down", "statement timeout", "pg_locks show what is in its way"
+        )
+
+
+# Spark
+
+
+@pytest.fixture
+def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the stack's tasks, as to programs."""
+    monkeypatch.setenv("PATH", base_environment()["PATH"])
+    monkeypatch.setenv("JAVA_HOME", str(find_java().home))
+
+
+def test_a_missing_spark_submit(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    row = look(spark.CHECK, installation(pipeline))
+    says(row, "down", "ended with code 127", "failed to execute spark-submit", "Install pyspark", "on PATH")
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_java_that_is_not_there(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    says(look(spark.CHECK, installation(pipeline)), "down", "/nowhere/bin/java", "point JAVA_HOME at a Java 17")
+
+
+@pytest.mark.usefixtures("on_path")
+def test_a_master_without_workers_and_one_that_is_gone(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = free_ports()
+    master = Master(url=f"spark://{LOOPBACK}:{ports.kafka}", ui_port=ports.airflow)
+    where = installation(pipeline, spark=lambda: master)
+    address = ("--host", LOOPBACK, "--port", str(ports.kafka), "--webui-port", str(ports.airflow))
+
+    def workers() -> int | None:
+        try:
+            return len(httpx.get(f"http://{LOOPBACK}:{ports.airflow}/json/").json()["workers"])
+        except (httpx.TransportError, ValueError):
+            return None
+
+    with spark_daemon("master.Master", tmp_path / "master.log", *address):
+        wait_for(lambda: workers() == 0)
+        says(look(spark.CHECK, where), "down", f"{master.url} has no worker alive: start one (start-worker.sh).")
+        worker_options = ("--host", LOOPBACK, "--webui-port", str(ports.postgres), "--cores", "1", "--memory", "512m")
+        with spark_daemon("worker.Worker", tmp_path / "worker.log", *worker_options, master.url):
+            wait_for(lambda: workers() == 1)
+            says(look(spark.CHECK, where), "ok", "spark-submit 4.", "workers alive: 1.")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # spares the time of a third JVM
+    row = look(spark.CHECK, where)
+    says(row, "down", "/json/ does not answer", "Start the master, or set webui-port", "no worker alive")
+
+
+# Storage
+
+
+def test_the_storage_is_left_as_it_was(pipeline: Pipeline) -> None:
+    row = look(storage.CHECK, installation(pipeline))
+    says(row, "ok", "64 KiB put, read back, compared and deleted below file://", "GiB free")
+    folder = Path(pipeline.settings.storage_url.removeprefix("file://"))
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_storage_that_loses_what_it_is_given(pipeline: Pipeline) -> None:
+    folder = Path(pipeline.settings.storage_url.removeprefix("file://")) / "health"
+    folder.mkdir()
+    (folder / "probe").symlink_to("/dev/null")
+    says(look(storage.CHECK, installation(pipeline)), "down", "gave back other bytes", "Check the storage's disk")
+
+
+@needs_root
+def test_a_storage_that_is_read_only_full_or_nearly_so(pipeline: Pipeline, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/small"
+    remedy = "is mounted or can be reached, has free space, and lets Airflow's user write"
+    with disk(tmp_path / "small", "size=1m,ro"):
+        row = look(storage.CHECK, installation(pipeline, storage_url=url))
+        says(row, "down", "Read-only file system", remedy)
+    with disk(tmp_path / "small", "size=1m") as small:
+        row = look(storage.CHECK, installation(pipeline, storage_url=url))
+        says(row, "degraded", "The disk that holds the zones is nearly full", "give it a larger one")
+        (small / "filler").write_bytes(bytes((1 << 20) - (8 << 10)))
+        says(look(storage.CHECK, installation(pipeline, storage_url=url)), "down", "No space left on device", remedy)
+
+
+# The generator
+
+
+def archive(pipeline: Pipeline, minute: datetime) -> None:
+    file = Path(pipeline.settings.storage_url.removeprefix("file://"))
+    file = file / f"archive/clickstream/{minute:%Y/%m/%d/%H/%M}-lambda-1.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def test_an_archive_that_stands_still(pipeline: Pipeline) -> None:
+    where = installation(pipeline, archive_max_age_minutes=70)
+    remedy = "No archive file of the last 70 minutes", "see the log of the generator", "or of the Lambda"
+    says(look(generator.CHECK, where), "down", *remedy, "None is in the hours before it.")
+    now = datetime.now(UTC)
+    archive(pipeline, now - timedelta(days=2))
+    says(look(generator.CHECK, where), "down", *remedy)
+    archive(pipeline, now - timedelta(minutes=68))
+    archive(pipeline, now - timedelta(minutes=65))
+    says(look(generator.CHECK, where), "ok", f"is of {now - timedelta(minutes=65):%H:%M} UTC")
+    says(look(generator.CHECK, installation(pipeline, archive_max_age_minutes=64)), "down", "of the last 64 minutes")
+
+
+# Airflow
+
+
+@pytest.mark.parametrize(
+    ("check", "program", "job"),
+    [
+        (airflow.CHECKS[0], "airflow-scheduler", "SchedulerJob"),
+        (airflow.CHECKS[1], "airflow-dag-processor", "DagProcessorJob"),
+    ],
+)
+def test_a_process_of_airflow_that_stands_still(pipeline: Pipeline, check: Check, program: str, job: str) -> None:
+    says(look(check, installation(pipeline)), "ok", "The last heartbeat was at")
+    pid = Supervisor(pipeline.stack).process(program)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with superuser(pipeline.stack, "airflow") as conn:  # as if the test had waited
+            conn.execute("UPDATE job SET latest_heartbeat = now() - interval '1 hour' WHERE job_type = %s", [job])
+        row = look(check, installation(pipeline))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    name = program.removeprefix("airflow-")
+    says(row, "down", f"Airflow calls its {name} unhealthy: start it", f"COMPONENT={program}")
+
+
+def test_an_api_server_that_is_gone_and_one_that_never_answers(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.5)
+    token = pipeline.stack.secrets / "metrics_token"
+    for row in run.run(installation(pipeline, airflow_url=lambda: NOWHERE, metrics_token_file=token), airflow.CHECKS):
+        says(row, "down", f"{NOWHERE}/", "does not answer (ConnectError", "See whether the API server")
+    with silent_server() as port:
+        where = installation(pipeline, airflow_url=lambda: f"http://{LOOPBACK}:{port}", metrics_token_file=token)
+        for row in run.run(where, airflow.CHECKS):
+            says(row, "down", "does not answer (ReadTimeout", "See whether the API server")
+
+
+def test_the_exporter_is_read_as_prometheus_reads_it(pipeline: Pipeline, tmp_path: Path) -> None:
+    token = pipeline.stack.secrets / "metrics_token"
+    where = installation(pipeline, metrics_token_file=token)
+    says(look(airflow.CHECKS[2], where), "ok", "Metrics of the exporter: ")
+    with superuser(pipeline.stack, "clickstream") as conn:
+        conn.execute("REVOKE USAGE ON SCHEMA ledger FROM clickstream_writer")
+        try:
+            row = look(airflow.CHECKS[2], where)
+        finally:
+            conn.execute("GRANT USAGE ON SCHEMA ledger TO clickstream_writer")
+    says(row, "degraded", "exporter_scrape_success is not 1", "the API server's log names them")
+    wrong = tmp_path / "token"
+    words = "CLICKSTREAM_METRICS_TOKEN_FILE can't be read (FileNotFoundError). Create it with mode 0600"
+    says(look(airflow.CHECKS[2], installation(pipeline, metrics_token_file=wrong)), "down", words)
+    wrong.write_text("secret-but-wrong")
+    row = look(airflow.CHECKS[2], installation(pipeline, metrics_token_file=wrong))
+    says(row, "down", "/clickstream/metrics answers 403", "See whether the API server")
+    assert "secret-but-wrong" not in row.reason
+
+
+@pytest.mark.parametrize(
+    ("pools", "others", "status", "words"),
+    [
+        (("drain", "spark"), {}, "ok", "pools drain, spark"),
+        (("drain",), {}, "down", "Pool spark is missing, so its tasks never start: make it under"),
+        (("drain", "spark"), {"airflow_dag_import_errors": 2}, "degraded", "2 DAG files can't be imported: see the"),
+        (("drain", "spark"), {"exporter_scrape_success": 0}, "degraded", "exporter_scrape_success is not 1"),
+        ((), {}, "ok", "no word of pools"),
+    ],
+)
+def test_what_the_exporter_says_of_airflow(
+    pipeline: Pipeline, pools: tuple[str, ...], others: dict[str, int], status: str, words: str
+) -> None:
+    """Its text comes from a stand-in: files that don't parse would be seen by every other test's Airflow."""
+    samples = {"exporter_scrape_success": 1, **others}
+    samples |= {f'airflow_pool_slots{{pool="{pool}",state="open"}}': 1 for pool in pools}
+    text = "".join(f"{name} {value}\n" for name, value in samples.items())
+    token = pipeline.stack.secrets / "metrics_token"
+    with serving({"/clickstream/metrics": text}) as url:
+        where = installation(pipeline, airflow_url=lambda: url, metrics_token_file=token)
+        says(look(airflow.CHECKS[2], where), status, words)
+
+
+# Prometheus and Grafana
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
+def test_a_target_that_is_down_and_a_prometheus_that_is(pipeline: Pipeline, tmp_path: Path) -> None:
+    port = free_ports().prometheus
+    url = f"http://{LOOPBACK}:{port}"
+    where = installation(pipeline, prometheus_url=f"{url}/")
+    configuration = prometheus_configuration(tmp_path, {"itself": port, "absent": CLOSED_PORT})
+    command = [
+        PROMETHEUS,
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+    ]
+
+    def scraped() -> bool:
+        try:
+            targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+        except httpx.TransportError:
+            return False
+        return len(targets) == 2 and all(target["health"] != "unknown" for target in targets)
+
+    with started(command, tmp_path / "prometheus.log"):
+        wait_for(scraped)
+        row = look(prometheus.CHECK, where)
+        says(row, "degraded", f"Target absent at {LOOPBACK}:{CLOSED_PORT} is down", "refused", "its alerts are blind")
+        assert "itself" not in row.reason
+    says(look(prometheus.CHECK, where), "down", f"{url}/-/ready does not answer", "runs, and its log")
+
+
+def test_grafana_is_looked_at_where_it_is_configured(pipeline: Pipeline) -> None:
+    """Grafana itself is no part of the embedded stack, so its answers come from a stand-in."""
+    assert run.run(installation(pipeline), [grafana.CHECK, prometheus.CHECK, generator.CHECK]) == []
+    for state, status, words in (("ok", "ok", "13.0"), ("failing", "down", "calls its database failing: see its log")):
+        with serving({"/api/health": json.dumps({"database": state, "version": "13.0"})}) as url:
+            says(look(grafana.CHECK, installation(pipeline, grafana_url=url)), status, words)
+    row = look(grafana.CHECK, installation(pipeline, grafana_url=f"http://admin:hidden@{LOOPBACK}:{CLOSED_PORT}"))
+    says(row, "down", f"{NOWHERE}/api/health does not answer", "CLICKSTREAM_GRAFANA_URL runs")
+    assert "hidden" not in row.reason
+
+
+# All of them together
+
+
+def fake(component: str, look: Callable[[Installation], Finding], deadline_seconds: float = 5) -> Check:
+    return Check(component=component, look=look, remedy="Do this.", slow_seconds=4, deadline_seconds=deadline_seconds)
+
+
+def test_one_that_hangs_or_raises_is_its_own_row_and_hides_no_other(pipeline: Pipeline) -> None:
+    def explode(_: Installation) -> Finding:
+        raise RuntimeError("went wrong at https://user:password@host/ \0 for good")
+
+    def after(seconds: float) -> Callable[[Installation], Finding]:
+        def wait(_: Installation) -> Finding:
+            time.sleep(seconds)
+            return finding("Here.")
+
+        return wait
+
+    began = time.monotonic()
+    with silent_server() as port:
+        stuck = elsewhere(pipeline, port)
+        rows = run.run(
+            installation(pipeline, connect=stuck),
+            [
+                replace(postgresql.CHECK, deadline_seconds=1),
+                fake("hangs", after(60), 0.5),
+                fake("explodes", explode),
+                fake("late", after(1.5)),
+                storage.CHECK,
+            ],
+        )
+    assert time.monotonic() - began < 4
+    assert [row.status for row in rows] == ["down", "down", "down", "ok", "ok"]
+    says(rows[0], "down", "No answer within 1 s. See whether the server of connection clickstream_db runs")
+    assert rows[1].reason == "No answer within 0.5 s. Do this."
+    assert rows[2].reason == "RuntimeError: went wrong at https://***@host/ for good Do this."
+
+
+def test_rows_are_written_for_a_week_and_reported(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline.conn.execute(
+        "INSERT INTO ledger.health_checks SELECT 'old', now() - age, 'ok', 1, '', 'old'"
+        " FROM unnest(ARRAY['8 days', '6 days']::interval[]) age"
+    )
+    where = installation(pipeline)
+    checks = [storage.CHECK, fake("slow", lambda _: finding("Found.", latency_seconds=9))]
+    assert run.check(where, RUN, checks) == 2
+    with caplog.at_level(logging.INFO):
+        run.report(pipeline.conn, RUN)
+    assert "None of 2 components is down.\n- [degraded] slow, 9000 ms: Slow: 9.0 s, more than 4 s. Do" in caplog.text
+    rows = pipeline.conn.execute("SELECT component, status, latency_seconds FROM ledger.health ORDER BY 1").fetchall()
+    assert [row[:2] for row in rows] == [("old", "ok"), ("slow", "degraded"), ("storage", "ok")]
+    assert rows[1][2] == 9
+    assert pipeline.one("SELECT count(*) FROM ledger.health_checks WHERE component = 'old'") == 1
+    run.check(where, RUN, [postgresql.CHECK, *checks, fake("dead", lambda _: 1 / 0)])  # type: ignore[arg-type,return-value]
+    with pytest.raises(ComponentsDown, match=r"1 of 4 components are down.\n- \[down\] dead.*Do this.\n.*degraded"):
+        run.report(pipeline.conn, RUN)
+    with pytest.raises(HealthNotRecorded, match=r"no row of run another\. Trigger check_health anew"):
+        run.report(pipeline.conn, "another")
+
+
+def test_what_was_found_is_told_even_where_it_can_not_be_written(pipeline: Pipeline) -> None:
+    where = installation(pipeline, connect=elsewhere(pipeline, CLOSED_PORT))
+    with pytest.raises(HealthNotRecorded, match=r"refused(.|\n)*Mend PostgreSQL(.|\n)*postgresql(.|\n)*\[ok\] storage"):
+        run.check(where, RUN, [postgresql.CHECK, storage.CHECK])
+
+
+# The gate of the drain
+
+
+def note(pipeline: Pipeline, component: str, status: str, minutes_ago: float) -> None:
+    pipeline.conn.execute(
+        "INSERT INTO ledger.health_checks VALUES (%s, now() - %s, %s, 1, 'It broke. Mend it.', 'r')",
+        [component, timedelta(minutes=minutes_ago), status],
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "gate_is"),
+    [
+        ([], "open"),
+        ([("kafka", "down", 1)], "closed"),
+        ([("postgresql", "down", 9)], "closed"),
+        ([("storage", "down", 0)], "closed"),
+        ([("kafka", "down", 11)], "open"),
+        ([("kafka", "degraded", 1)], "open"),
+        ([("kafka", "down", 6), ("kafka", "ok", 1)], "open"),
+        ([("kafka", "ok", 6), ("kafka", "down", 1)], "closed"),
+        ([(component, "down", 1) for component in ("kafka_canary", "spark", "ledger", "airflow", "generator")], "open"),
+    ],
+)
+def test_only_a_fresh_outage_of_what_it_needs_stops_the_drain(
+    pipeline: Pipeline, history: list[tuple[str, str, float]], gate_is: str
+) -> None:
+    for row in history:
+        note(pipeline, *row)
+    assert gate.is_open(pipeline.conn) is (gate_is == "open")
+
+
+def test_the_gate_says_which_since_when_and_why(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    for status, minutes_ago in (("down", 40), ("ok", 30), ("down", 12), ("down", 7), ("down", 2)):
+        note(pipeline, "storage", status, minutes_ago)
+    assert not gate.is_open(pipeline.conn)
+    since = pipeline.one(
+        "SELECT min(checked_at) FROM ledger.health_checks WHERE checked_at > now() - interval '20 min'"
+    )
+    words = f"Waiting, because storage is down since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC (checked at "
+    assert words in caplog.text
+    assert "It broke. Mend it." in caplog.text
