@@ -134,7 +134,11 @@ def listing(
 ) -> table.Panel:
     """Make a table; `columns` says by name what is not plain, see `column`."""
     panel = (
-        table.Panel().show_header(show_header=True).cell_height(looks.TableCellHeight.SM).filterable(filterable=True)
+        table.Panel()
+        .show_header(show_header=True)
+        .cell_height(looks.TableCellHeight.SM)
+        .cell_options(looks.TableAutoCellOptions())
+        .filterable(filterable=True)
     )
     for name, properties in columns.items():
         panel = panel.override_by_name(name, properties)
