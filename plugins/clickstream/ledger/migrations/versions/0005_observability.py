@@ -162,7 +162,7 @@ CREATE VIEW ledger.rejections_by_producer AS
 SELECT r.batch_id, b.published_at, r.record_at, r.reason, r.producer_id, count(*) AS records
 FROM (
     SELECT batch_id, record_at, reason,
-           substring(excerpt FROM '"producerId"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,256})"') AS producer_id
+           substring(excerpt FROM '"producerId"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,255})"') AS producer_id
     FROM ledger.rejections) r
 JOIN ledger.batches b USING (batch_id)
 WHERE r.producer_id IS NOT NULL
