@@ -6,7 +6,7 @@ VENV := .venv
 STACK := $(VENV)/bin/python -m infra.local
 MINIMUM_PYTHON := 3.11
 
-.PHONY: help up down status logs env psql demo replay lineage test benchmark lint fmt
+.PHONY: help up down status logs env psql demo replay lineage test benchmark lint dashboards fmt
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
+
+dashboards: $(VENV)/.installed-dev ## Write Grafana's dashboards and alert rules anew from infra/monitoring/grafana
+	@$(VENV)/bin/python -m infra.monitoring.grafana
 
 fmt: $(VENV)/.installed-dev ## Format the code
 	@$(VENV)/bin/ruff format
