@@ -135,6 +135,7 @@ BEGIN
         FROM (VALUES ('accepted', NEW.accepted), ('duplicate', NEW.duplicate), ('late', NEW.late),
                      ('rejected', NEW.rejected)) d (disposition, records)
         WHERE t.metric = 'records' AND t.label = d.disposition AND d.records > 0;
+        UPDATE ledger.batches SET written_at = clock_timestamp() WHERE batch_id = NEW.batch_id;
         SELECT created_at INTO began FROM ledger.attempts WHERE batch_id = NEW.batch_id AND attempt = NEW.attempt;
         PERFORM ledger.add_duration('queue', began - NEW.created_at);
         PERFORM ledger.add_duration('spark', NEW.published_at - began);
@@ -156,9 +157,17 @@ END
 $$;
 CREATE TRIGGER count_rejected AFTER INSERT ON ledger.rejected_counts
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION ledger.count_rejected();
+
+ALTER TABLE ledger.batches ADD COLUMN written_at timestamptz;
+COMMENT ON COLUMN ledger.batches.written_at IS
+    'When publishing had written everything, right before its commit; published_at is when it began.';
+
+CREATE INDEX drains_by_run ON ledger.drains (dag_run_id);
 """
 
 DOWNGRADE = """
+DROP INDEX ledger.drains_by_run;
+ALTER TABLE ledger.batches DROP COLUMN written_at;
 DROP TRIGGER count_rejected ON ledger.rejected_counts;
 DROP TRIGGER count_batch ON ledger.batches;
 DROP FUNCTION ledger.count_rejected(), ledger.count_batch(), ledger.add_duration(text, interval);
