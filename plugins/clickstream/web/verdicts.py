@@ -122,11 +122,11 @@ def _correct(seen: Overview) -> Verdict:
         )
     audited_at = seen.audit[0]["audited_at"] if seen.audit else None
     if audited_at is None or seen.as_of - audited_at > CHECKED_WITHIN:
-        ago = "never" if audited_at is None else f"{_span(seen.as_of - audited_at)} ago for the last time"
+        ago = "not audited yet" if audited_at is None else f"last audited {_span(seen.as_of - audited_at)} ago"
         return Verdict(
             question=question,
             status="unknown",
-            finding=f"The ledger's equations were audited {ago}.",
+            finding=f"The ledger's equations were {ago}.",
             remedy="Unpause check_health, and look at its newest run.",
         )
     unaccounted = sum(row["unaccounted"] for row in seen.audit)
