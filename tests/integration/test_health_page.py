@@ -307,7 +307,7 @@ def test_hostile_texts_stay_text(browser: Browser, stack: Stack, jwt: str, seen:
         with opened(browser, stack, jwt) as (page, complaints):
             expect(page.locator("#checks")).to_contain_text(f"Could not write: {HOSTILE}")
             expect(page.locator("#partitions tr.note")).to_contain_text(f"Run declare_loss. {HOSTILE}")
-            expect(page.locator("#verdict")).to_contain_text("clickstream-events/2 is stopped")
+            expect(page.locator("#verdict")).to_contain_text("Stopped: clickstream-events/2")
             masked = re.sub(r"[^\W_]", "*", HOSTILE)
             expect(page.locator("#rejects")).to_contain_text(masked)
             assert page.locator("main :is(script, img)").count() == 0

@@ -65,12 +65,12 @@ def test_each_verdict_turns_with_what_it_is_about(healthy: Overview) -> None:
     assert wrong(old) == {"Fresh": "bad"}
     assert "look at aggregate_clickstream's newest run" in remedy(old)
     behind = replace(old, partitions=partition(lag_seconds=301.0))
-    assert remedy(behind).startswith(f"{name} is not landed: look at drain_clickstream's newest run")
+    assert remedy(behind).startswith(f"Not landed: {name}. Look at drain_clickstream's newest run")
     again = replace(old, batches=newest(state="open", attempts=3))
     assert "is at attempt 3: read its Spark log" in remedy(again)
     stopped = replace(old, partitions=partition(stopped="expired"))
     assert wrong(stopped) == {"Fresh": "bad", "Complete": "bad"}
-    assert remedy(stopped).startswith(f"{name} can't be drained")
+    assert remedy(stopped).startswith(f"Stopped: {name}.")
     assert wrong(replace(healthy, partitions=partition(headroom_seconds=7_199.0))) == {"Complete": "bad"}
     assert wrong(replace(healthy, partitions=partition(headroom_seconds=None, kept_for_ever=True))) == {}
     late = {"windows": 2, "oldest": healthy.as_of}

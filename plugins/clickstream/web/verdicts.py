@@ -58,9 +58,9 @@ def _whats_in_the_way(seen: Overview) -> str:
     if not seen.partitions:
         return "No partition is known: unpause drain_clickstream, and look at its newest run."
     if stopped := _names(row for row in seen.partitions if row["stopped"]):
-        return f"{stopped} can't be drained: follow the remedy in its row below."
+        return f"Stopped: {stopped}. Follow the remedy in its row below."
     if behind := _names(row for row in seen.partitions if (row["lag_seconds"] or 0) > FRESH_WITHIN.total_seconds()):
-        return f"{behind} is not landed: look at drain_clickstream's newest run, then at the check of kafka below."
+        return f"Not landed: {behind}. Look at drain_clickstream's newest run, then at the check of kafka below."
     if (newest := next(iter(seen.batches), None)) and newest["state"] == "open" and newest["attempts"] > 1:
         return (
             f"Batch {newest['batch_id']} is at attempt {newest['attempts']}: read its Spark log. If every attempt"
@@ -78,7 +78,7 @@ def _complete(seen: Overview) -> Verdict:
         return Verdict(
             question=question,
             status="bad",
-            finding=f"{stopped} is stopped, so later windows stay provisional. {until}",
+            finding=f"Stopped: {stopped}, so later windows stay provisional. {until}",
             remedy="Follow the remedy in its row below before Kafka's retention deletes more.",
         )
     short = [
@@ -179,9 +179,11 @@ def _names(rows: Iterable[Row]) -> str:
 
 
 def _span(time: timedelta) -> str:
-    """A time as one would say it: two of a unit at least, seconds below two minutes."""
-    seconds = int(time.total_seconds())
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    """A time in its two greatest units, such as 5 min 20 s."""
+    left = int(time.total_seconds())
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"

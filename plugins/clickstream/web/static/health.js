@@ -53,6 +53,7 @@ function span(seconds) {
   if (s < 1) return `${sign}${Math.round(s * 1000)} ms`;
   if (s < 10) return `${sign}${s.toFixed(1)} s`;
   if (s < 120) return `${sign}${Math.floor(s)} s`;
+  if (s < 600) return `${sign}${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
   if (s < 7200) return `${sign}${Math.floor(s / 60)} min`;
   if (s < 172800) return `${sign}${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${sign}${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
@@ -63,7 +64,8 @@ const now = () => Date.parse(shown.state.as_of) + performance.now() - shown.at;
 
 const age = (iso) => {
   const seconds = Math.max(0, Math.floor((now() - Date.parse(iso)) / 1000));
-  return seconds < 10 ? `${seconds} s ago` : `${span(seconds)} ago`;
+  if (seconds < 120) return `${seconds} s ago`;
+  return `${seconds < 7200 ? `${Math.floor(seconds / 60)} min` : span(seconds)} ago`;
 };
 
 function time(iso, { aged = true } = {}) {
