@@ -40,6 +40,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=30_000)
 HOSTILE = "<script>pwned = 1</script><img src=x onerror='pwned = 1'>"
 SECONDS = 1000
 WIDE, NARROW = ViewportSize(width=1400, height=900), ViewportSize(width=380, height=800)
@@ -397,7 +398,7 @@ def test_a_ledger_that_cannot_be_read_is_shown_with_the_reason(clocked: Page, se
             "The ledger can't be read (QueryCanceled)", timeout=15_000
         )
     poll_again(clocked)
-    expect(clocked.locator("#connection")).to_be_hidden(timeout=15_000)
+    expect(clocked.locator("#connection")).to_be_hidden()
 
 
 def test_a_logged_out_session_is_shown_and_recovers_with_the_login(clocked: Page, stack: Stack, jwt: str) -> None:

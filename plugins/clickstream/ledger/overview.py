@@ -116,7 +116,8 @@ SELECT d.drain_id, d.planned_at, p.topic, r.partition, r.first_offset, r.end_off
        s.end_offset AS landed_end, s.records, s.absent, s.path, s.bytes, s.batch_id,
        (SELECT count(*) FROM ledger.attempts a WHERE a.drain_id = d.drain_id) AS attempts, count(*) OVER () AS of
 FROM ledger.drains d JOIN ledger.drain_ranges r USING (drain_id) JOIN ledger.partitions p USING (topic_id, partition)
-LEFT JOIN ledger.segments s USING (topic_id, partition, first_offset)
+LEFT JOIN ledger.segments s
+    ON (s.topic_id, s.partition, s.first_offset) = (r.topic_id, r.partition, r.first_offset)
 WHERE d.dag_run_id = %(drain_run)s ORDER BY d.drain_id DESC, p.topic, r.partition LIMIT 200
 """
 
