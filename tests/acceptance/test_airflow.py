@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
 import psutil
@@ -344,15 +345,60 @@ def test_no_log_holds_a_secret(running: Stack) -> None:
     assert not [(path, name) for path, text in texts.items() for name, secret in secrets.items() if secret in text]
 
 
-def test_xcom_carries_only_ids(running: Stack) -> None:
+def test_xcom_carries_only_ids_and_links_to_this_stack(running: Stack) -> None:
+    secrets = [file.read_text(encoding="utf-8").strip() for file in running.secrets.iterdir() if file.suffix == ""]
     with AirflowApi(running) as api:
-        entries = [
-            entry
-            for dag_id in DAGS
-            for entry in api.call(
-                "GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200}
-            )["xcom_entries"]
-        ]
-    assert entries
-    assert Path(running.folder).exists()
-    assert {entry["key"] for entry in entries} <= {"return_value"}
+        for dag_id in DAGS:
+            entries = api.call("GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200})[
+                "xcom_entries"
+            ]
+            links = [entry for entry in entries if entry["key"].startswith("_link_")]
+            assert {entry["key"] for entry in entries if entry not in links} == {"return_value"}
+            assert links
+            for entry in links[:20]:
+                path = f"/dags/{dag_id}/dagRuns/{quote(entry['run_id'])}/taskInstances/{entry['task_id']}"
+                one = api.call("GET", f"{path}/xcomEntries/{entry['key']}", params={"map_index": entry["map_index"]})[
+                    "value"
+                ]
+                assert one == "" or one.startswith(
+                    (f"{running.airflow_url}/plugin/pipeline-health/", f"{running.airflow_url}/dags/")
+                )
+                assert not [secret for secret in secrets if secret in one]
+
+
+def test_a_task_links_to_its_batch_offsets_and_log_and_other_dags_tasks_do_not(published: Pipeline) -> None:
+    stack = published.stack
+    published_exactly(published, burst_and_drain(stack))
+    batch_id, aggregate_run = published.conn.execute(
+        "SELECT b.batch_id, a.dag_run_id FROM ledger.batches b JOIN ledger.attempts a USING (batch_id, attempt)"
+        " WHERE b.state = 'published' ORDER BY batch_id DESC LIMIT 1"
+    ).fetchone() or (0, "")
+    drain_run = published.one(
+        "SELECT a.dag_run_id FROM ledger.segments s JOIN ledger.attempts a USING (attempt_id)"
+        " WHERE s.batch_id = %s LIMIT 1",
+        batch_id,
+    )
+    page = f"{stack.airflow_url}/plugin/pipeline-health/clickstream/health"
+    batch = {"Batch": f"{page}?batch={batch_id}"}
+    log = f"{stack.airflow_url}/dags/aggregate_clickstream/runs/{quote(aggregate_run, safe='')}/tasks/aggregate"
+    offsets = {"Offset range": f"{page}?{urlencode({'drain_run': drain_run})}"}
+    with AirflowApi(stack) as api:
+
+        def links(dag_id: str, run: str, task_id: str, index: int = -1) -> dict[str, str]:
+            path = f"/dags/{dag_id}/dagRuns/{quote(run)}/taskInstances/{task_id}/links"
+            return dict(api.call("GET", path, params={"map_index": index})["extra_links"])
+
+        # A task's links come just after its end.
+        wait_for(lambda: links("aggregate_clickstream", aggregate_run, "publish")["Batch"], "link of publish")
+        for task_id in ("claim", "publish"):
+            assert links("aggregate_clickstream", aggregate_run, task_id) == batch
+        found = links("aggregate_clickstream", aggregate_run, "aggregate")
+        assert found.pop("Spark log").startswith(f"{log}?try_number=")
+        assert found == batch
+        assert links("drain_clickstream", drain_run, "land", 0) == offsets
+        assert links("drain_clickstream", drain_run, "commit") == offsets
+        assert links("drain_clickstream", drain_run, "plan") == {}
+        # Its state is the one that the page shows, and the address that of the task.
+        state = api._client.get("/clickstream/health/state", params={"batch": batch_id, "drain_run": drain_run}).json()
+        assert state["batch"]["batch_id"] == batch_id
+        assert {one["batch_id"] for one in state["drains"]} == {batch_id}

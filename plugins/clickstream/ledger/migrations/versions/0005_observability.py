@@ -142,6 +142,7 @@ BEGIN
         FROM (VALUES ('accepted', NEW.accepted), ('duplicate', NEW.duplicate), ('late', NEW.late),
                      ('rejected', NEW.rejected)) d (disposition, records)
         WHERE t.metric = 'records' AND t.label = d.disposition AND d.records > 0;
+        UPDATE ledger.batches SET written_at = clock_timestamp() WHERE batch_id = NEW.batch_id;
         SELECT created_at INTO began FROM ledger.attempts WHERE batch_id = NEW.batch_id AND attempt = NEW.attempt;
         PERFORM ledger.add_duration('queue', began - NEW.created_at);
         PERFORM ledger.add_duration('spark', NEW.published_at - began);
@@ -190,9 +191,17 @@ COMMENT ON COLUMN ledger.rejections_by_producer.producer_id IS
 COMMENT ON COLUMN ledger.rejections_by_producer.published_at IS 'When the batch was published.';
 
 CREATE INDEX segments_historic ON ledger.segments (attempt_id) WHERE historic > 0;
+
+ALTER TABLE ledger.batches ADD COLUMN written_at timestamptz;
+COMMENT ON COLUMN ledger.batches.written_at IS
+    'When publishing had written everything, right before its commit; published_at is when it began.';
+
+CREATE INDEX drains_by_run ON ledger.drains (dag_run_id);
 """
 
 DOWNGRADE = """
+DROP INDEX ledger.drains_by_run;
+ALTER TABLE ledger.batches DROP COLUMN written_at;
 DROP INDEX ledger.segments_historic;
 DROP VIEW ledger.rejections_by_producer;
 DROP TABLE ledger.write_probe;
