@@ -22,9 +22,10 @@ its own folders, and only the newest can publish, once.
 
 from datetime import timedelta
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag
 
 from clickstream.aggregate.spark import AggregateBatchOperator
+from clickstream.links import batch_task
 from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
 
 
@@ -41,7 +42,7 @@ from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
 def aggregate_clickstream() -> None:
     """Claim, run Spark, publish."""
 
-    @task
+    @batch_task
     def claim(run_id: str | None = None) -> int:
         """Claim a batch; returns its id."""
         from airflow.sdk.exceptions import AirflowSkipException
@@ -56,7 +57,7 @@ def aggregate_clickstream() -> None:
                 raise AirflowSkipException(f"Nothing waits; {complete_windows(conn)} windows became complete.")
             return batch_id
 
-    @task(execution_timeout=timedelta(minutes=30))
+    @batch_task(execution_timeout=timedelta(minutes=30))
     def publish(attempt_id: str) -> bool:
         """Publish the attempt."""
         from uuid import UUID

@@ -25,6 +25,7 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
+from clickstream.links import drain_task
 from clickstream.orchestration import RAW_ZONE, TASK_DEFAULTS, ledger
 
 
@@ -58,7 +59,7 @@ def drain_clickstream() -> None:
         with ledger() as conn:
             return plan(conn, settings(), str(run_id))
 
-    @task(pool="drain", execution_timeout=timedelta(minutes=10))
+    @drain_task(pool="drain", execution_timeout=timedelta(minutes=10))
     def land(drain_id: int, run_id: str | None = None) -> str | None:
         """Land one drain's ranges; returns the id of the attempt."""
         from clickstream.drain.land import land
@@ -68,7 +69,7 @@ def drain_clickstream() -> None:
             attempt_id = land(conn, settings(), drain_id, str(run_id))
         return attempt_id and str(attempt_id)
 
-    @task(trigger_rule="all_done", outlets=[RAW_ZONE])
+    @drain_task(trigger_rule="all_done", outlets=[RAW_ZONE])
     def commit(attempts: list[str | None]) -> int:
         """Record what was landed; returns the number of segments."""
         from uuid import UUID

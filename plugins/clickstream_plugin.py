@@ -17,3 +17,13 @@ class ClickstreamPlugin(AirflowPlugin):
 
     name = "clickstream"
     fastapi_apps = [{"app": routes, "url_prefix": "/clickstream", "name": "Clickstream"}]  # noqa: RUF012 - as its base
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Pipeline health",
+            "href": "clickstream/health",
+            "destination": "nav",
+            "url_route": "pipeline-health",
+            "nav_top_level": True,
+            "icon": "clickstream/static/icon.svg",
+        }
+    ]

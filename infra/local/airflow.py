@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from infra.local.stack import ADMIN, PYTHON, REPOSITORY, TOPIC, VENV, Stack
 from infra.local.supervision import Program, base_environment
 
 AIRFLOW = VENV / "bin" / "airflow"
+COUNTERS = REPOSITORY / "plugins" / "clickstream" / "airflow_metadata" / "versions"
 POOLS = {
     "drain": {"slots": 2, "description": "groups of partitions drained at a time", "include_deferred": False},
     "spark": {"slots": 1, "description": "Spark jobs at a time", "include_deferred": False},
@@ -75,8 +79,21 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
         "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
         "CLICKSTREAM_DATABASE_FOLDER": str(stack.folder),
+        "CLICKSTREAM_REVISION": _revision(),
         **_optional_parts(stack),
     }
+
+
+@cache
+def _revision() -> str:
+    """Return the commit of this clone, `unknown` where it is none."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    described = subprocess.run(  # noqa: S603 - git itself, on this folder
+        [git, "-C", str(REPOSITORY), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return described.stdout.strip() or "unknown"
 
 
 def _optional_parts(stack: Stack) -> dict[str, str]:
@@ -125,9 +142,9 @@ def check_settings(stack: Stack, java: Java) -> None:
 
 
 def migrate(stack: Stack, java: Java) -> None:
-    """Bring Airflow's database to the installed version and make the pools, unless that is done already."""
+    """Bring Airflow's database to the installed version, make counters and pools, unless that is done already."""
     stamp = stack.folder / "airflow" / "migrated"
-    wanted = version("apache-airflow")
+    wanted = " ".join([version("apache-airflow"), *sorted(file.stem for file in COUNTERS.glob("*.py"))])
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and _has_pools(stack):
         return
     surroundings = base_environment() | environment(stack, java)
@@ -146,7 +163,25 @@ def migrate(stack: Stack, java: Java) -> None:
         remedy=REMEDY,
         environment=surroundings,
     )
+    run(
+        [PYTHON, "-m", "clickstream.airflow_metadata.migrate", "up"],
+        purpose="make the counters in Airflow's database",
+        remedy=REMEDY,
+        environment=base_environment() | as_airflow(stack),
+    )
     stamp.write_text(wanted, encoding="utf-8")
+
+
+def as_airflow(stack: Stack) -> dict[str, str]:
+    """Return the environment in which libpq connects to Airflow's database as its owner."""
+    return {
+        "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "PGHOST": LOOPBACK,
+        "PGPORT": str(stack.ports.postgres),
+        "PGUSER": credentials.AIRFLOW_ROLE,
+        "PGDATABASE": "airflow",
+        "PGPASSFILE": str(stack.secrets / "pgpass"),
+    }
 
 
 def _has_pools(stack: Stack) -> bool:

@@ -1,4 +1,7 @@
-"""Prometheus, where its binary is installed: scrapes itself and the pipeline's metrics."""
+"""Prometheus, where its binary is installed: scrapes itself and the pipeline's metrics, evaluates the alerts.
+
+It serves their runbooks too, below `/user`, so that an alert's link works wherever its Prometheus can be reached.
+"""
 
 import shutil
 from pathlib import Path
@@ -13,6 +16,7 @@ from infra.local.stack import REPOSITORY, Stack
 from infra.local.supervision import SYSTEM_PATH, Program
 
 RULES = REPOSITORY / "infra" / "monitoring" / "rules"
+RUNBOOKS = REPOSITORY / "docs" / "runbooks"
 RETENTION = "15d"
 
 
@@ -53,6 +57,8 @@ def program(stack: Stack, binary: Path) -> Program:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--storage.tsdb.retention.time={RETENTION}",
             f"--web.listen-address={LOOPBACK}:{stack.ports.prometheus}",
+            f"--web.external-url={stack.prometheus_url}",
+            f"--web.user-assets={RUNBOOKS}",
         ],
     )
 

@@ -27,9 +27,20 @@ class MetricsSettings(BaseSettings):
     metrics_token_file: Annotated[
         Path | None, Field(description="path of a file with the token that Prometheus sends")
     ] = None
+    revision: Annotated[str, Field(description="revision of the source that is deployed, for annotations")] = "unknown"
 
 
-class Settings(MetricsSettings):
+class PageSettings(BaseSettings):
+    """What the page and the links need; apart from the rest, whose mistakes must not hide them."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    grafana_url: Annotated[
+        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Grafana, or unset where there is none")
+    ] = None
+
+
+class Settings(MetricsSettings, PageSettings):
     """Settings, each from the environment variable `CLICKSTREAM_<NAME>`."""
 
     kafka_bootstrap_servers: Annotated[
@@ -68,9 +79,6 @@ class Settings(MetricsSettings):
     ] = None
     prometheus_url: Annotated[
         str | None, Field(pattern=r"^https?://[^/]+", description="URL of Prometheus, or unset where there is none")
-    ] = None
-    grafana_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Grafana, or unset where there is none")
     ] = None
 
     @field_validator("storage_url")

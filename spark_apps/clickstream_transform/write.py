@@ -9,7 +9,7 @@ from clickstream_transform.session import ColumnOrName, colocate
 from clickstream_transform.storage import list_parquet, spark_path
 
 ROWS_PER_FILE = 100_000
-EXCERPT_CHARACTERS = 256
+EXCERPT_CHARACTERS = 1_024
 _MAX_BYTES_PER_CHARACTER = 4
 _HOUR_FOLDER = "hour="
 _REPLACEMENT = "\ufffd"
@@ -68,7 +68,7 @@ def write_table(rows: DataFrame, folder: str) -> tuple[OutputFile, ...]:
 
 
 def _excerpt() -> Column:
-    """Return the first 256 characters of the value; U+FFFD for bytes that are not UTF-8 and for NUL."""
+    """Return the first 1,024 characters of the value; U+FFFD for bytes that are not UTF-8 and for NUL."""
     head = F.substring("value", 1, EXCERPT_CHARACTERS * _MAX_BYTES_PER_CHARACTER).cast("string")
     return F.translate(F.substring(F.make_valid_utf8(head), 1, EXCERPT_CHARACTERS), "\0", _REPLACEMENT)
 

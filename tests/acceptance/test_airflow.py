@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
+import httpx
 import psutil
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from clickstream.settings import Settings
-from infra.local import demo, lifecycle
+from infra.local import credentials, demo, lifecycle, prometheus
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.errors import StackError
@@ -27,10 +30,12 @@ from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from infra.local.tables import show
 from tests import oracle
+from tests.conftest import superuser
+from tests.integration.test_metrics import NAMES
 from tests.pipeline import Pipeline
 
 T = TypeVar("T")
-DAGS = ("drain_clickstream", "aggregate_clickstream")
+DAGS = ("drain_clickstream", "aggregate_clickstream", "check_health")
 
 
 def pause(stack: Stack, *, paused: bool, dags: Sequence[str] = DAGS) -> None:
@@ -141,6 +146,22 @@ def test_the_demo_balances_and_what_it_shows_equals_the_oracle(
     for row in shown[demo.REVENUE]:
         of = expected.revenue[start_of(row), row["minutes"], row["currency"]]
         assert {"purchases": row["purchases"], "amount": row["amount"]} == of
+
+
+@pytest.mark.skipif(prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)")
+def test_half_a_minute_after_the_demo_prometheus_has_every_metric(running: Stack) -> None:
+    only_in_trouble = {"clickstream_partition_stopped"}
+    series = {
+        name: f"{name}_bucket" if kind == "histogram" else name
+        for name, (kind, *_) in NAMES.items()
+        if name not in only_in_trouble
+    }
+
+    def missing() -> set[str]:
+        answer = httpx.get(f"{running.prometheus_url}/api/v1/label/__name__/values", timeout=10).json()
+        return {name for name, sample in series.items() if sample not in answer["data"]}
+
+    wait_for(lambda: None if missing() else True, f"sample of {missing()}", seconds=30)
 
 
 def start_of(row: dict[str, Any]) -> int:
@@ -269,6 +290,39 @@ def test_whatever_is_killed_no_process_outlives_it_and_the_numbers_are_right(
     published_exactly(published, burst)
 
 
+def counters(stack: Stack) -> dict[tuple[str, ...], float]:
+    """Every counter that Prometheus would scrape now, by name and label values in the order of their names."""
+    token = credentials.token(stack, "metrics_token")
+    answer = httpx.get(stack.metrics_url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    answer.raise_for_status()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        if family.type in {"counter", "histogram"}
+        for sample in family.samples
+    }
+
+
+def test_a_killed_task_is_one_failure_and_what_airflow_forgets_stays_counted(published: Pipeline) -> None:
+    stack = published.stack
+    failures = ("airflow_task_instances_finished_total", "aggregate_clickstream", "failed", "aggregate")
+    burst = burst_and_drain(stack)
+    jvm = wait_for(lambda: spark_jvm(stack), "Spark")
+    before = counters(stack)
+    (task,) = kill_task(stack, jvm)
+    task.send_signal(signal.SIGKILL)
+    published_exactly(published, burst)
+    after = counters(stack)
+    assert after[failures] == before[failures] + 1
+    assert [key for key in before if after[key] < before[key]] == []
+    with superuser(stack, "airflow") as conn:
+        gone = conn.execute("DELETE FROM dag_run WHERE state IN ('success', 'failed')").rowcount
+    assert gone > 0
+    lifecycle.restart(stack, "airflow-api-server")
+    now = counters(stack)
+    assert [key for key in after if now[key] < after[key]] == []
+
+
 def test_the_supervisor_is_killed_and_up_brings_the_stack_back(published: Pipeline) -> None:
     stack = published.stack
     burst = burst_and_drain(stack)
@@ -291,15 +345,60 @@ def test_no_log_holds_a_secret(running: Stack) -> None:
     assert not [(path, name) for path, text in texts.items() for name, secret in secrets.items() if secret in text]
 
 
-def test_xcom_carries_only_ids(running: Stack) -> None:
+def test_xcom_carries_only_ids_and_links_to_this_stack(running: Stack) -> None:
+    secrets = [file.read_text(encoding="utf-8").strip() for file in running.secrets.iterdir() if file.suffix == ""]
     with AirflowApi(running) as api:
-        entries = [
-            entry
-            for dag_id in DAGS
-            for entry in api.call(
-                "GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200}
-            )["xcom_entries"]
-        ]
-    assert entries
-    assert Path(running.folder).exists()
-    assert {entry["key"] for entry in entries} <= {"return_value"}
+        for dag_id in DAGS:
+            entries = api.call("GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200})[
+                "xcom_entries"
+            ]
+            links = [entry for entry in entries if entry["key"].startswith("_link_")]
+            assert {entry["key"] for entry in entries if entry not in links} == {"return_value"}
+            assert links
+            for entry in links[:20]:
+                path = f"/dags/{dag_id}/dagRuns/{quote(entry['run_id'])}/taskInstances/{entry['task_id']}"
+                one = api.call("GET", f"{path}/xcomEntries/{entry['key']}", params={"map_index": entry["map_index"]})[
+                    "value"
+                ]
+                assert one == "" or one.startswith(
+                    (f"{running.airflow_url}/plugin/pipeline-health/", f"{running.airflow_url}/dags/")
+                )
+                assert not [secret for secret in secrets if secret in one]
+
+
+def test_a_task_links_to_its_batch_offsets_and_log_and_other_dags_tasks_do_not(published: Pipeline) -> None:
+    stack = published.stack
+    published_exactly(published, burst_and_drain(stack))
+    batch_id, aggregate_run = published.conn.execute(
+        "SELECT b.batch_id, a.dag_run_id FROM ledger.batches b JOIN ledger.attempts a USING (batch_id, attempt)"
+        " WHERE b.state = 'published' ORDER BY batch_id DESC LIMIT 1"
+    ).fetchone() or (0, "")
+    drain_run = published.one(
+        "SELECT a.dag_run_id FROM ledger.segments s JOIN ledger.attempts a USING (attempt_id)"
+        " WHERE s.batch_id = %s LIMIT 1",
+        batch_id,
+    )
+    page = f"{stack.airflow_url}/plugin/pipeline-health/clickstream/health"
+    batch = {"Batch": f"{page}?batch={batch_id}"}
+    log = f"{stack.airflow_url}/dags/aggregate_clickstream/runs/{quote(aggregate_run, safe='')}/tasks/aggregate"
+    offsets = {"Offset range": f"{page}?{urlencode({'drain_run': drain_run})}"}
+    with AirflowApi(stack) as api:
+
+        def links(dag_id: str, run: str, task_id: str, index: int = -1) -> dict[str, str]:
+            path = f"/dags/{dag_id}/dagRuns/{quote(run)}/taskInstances/{task_id}/links"
+            return dict(api.call("GET", path, params={"map_index": index})["extra_links"])
+
+        # A task's links come just after its end.
+        wait_for(lambda: links("aggregate_clickstream", aggregate_run, "publish")["Batch"], "link of publish")
+        for task_id in ("claim", "publish"):
+            assert links("aggregate_clickstream", aggregate_run, task_id) == batch
+        found = links("aggregate_clickstream", aggregate_run, "aggregate")
+        assert found.pop("Spark log").startswith(f"{log}?try_number=")
+        assert found == batch
+        assert links("drain_clickstream", drain_run, "land", 0) == offsets
+        assert links("drain_clickstream", drain_run, "commit") == offsets
+        assert links("drain_clickstream", drain_run, "plan") == {}
+        # Its state is the one that the page shows, and the address that of the task.
+        state = api._client.get("/clickstream/health/state", params={"batch": batch_id, "drain_run": drain_run}).json()
+        assert state["batch"]["batch_id"] == batch_id
+        assert {one["batch_id"] for one in state["drains"]} == {batch_id}

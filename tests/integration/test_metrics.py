@@ -10,16 +10,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
 
-from clickstream.metrics import LedgerCollector
+from clickstream.ledger import batches
+from clickstream.ledger import metrics as figures
+from clickstream.metrics import ledger_families
+from clickstream.metrics.collector import Exporter
+from clickstream.metrics.families import gauge
 from infra.local import credentials
 from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
@@ -31,19 +38,49 @@ from tests.records import event
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
-NAMES = {
-    "clickstream_batches_total": "counter",
-    "clickstream_records_total": "counter",
-    "clickstream_rejected_records_total": "counter",
-    "clickstream_watermark_timestamp_seconds": "gauge",
-    "clickstream_unaccounted_records": "gauge",
-    "clickstream_committed_offset": "gauge",
-    "clickstream_log_start_offset": "gauge",
-    "clickstream_log_end_offset": "gauge",
-    "clickstream_lag_records": "gauge",
-    "clickstream_partition_stopped": "gauge",
-    "exporter_scrape_success": "gauge",
+LABELS_OF_PARTITION = ("partition", "topic")
+NAMES = {  # type, and labels in the order of their names
+    "clickstream_batches_total": ("counter", "outcome"),
+    "clickstream_records_total": ("counter", "disposition"),
+    "clickstream_rejected_records_total": ("counter", "reason"),
+    "clickstream_batch_duration_seconds": ("histogram", "stage"),
+    "clickstream_last_success_timestamp_seconds": ("gauge", "dag_id"),
+    "clickstream_watermark_timestamp_seconds": ("gauge",),
+    "clickstream_unpublished_records": ("gauge",),
+    "clickstream_open_batch_age_seconds": ("gauge",),
+    "clickstream_open_batch_attempts": ("gauge",),
+    "clickstream_committed_offset": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_log_start_offset": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_log_end_offset": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_lag_records": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_lag_seconds": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_retention_headroom_seconds": ("gauge", *LABELS_OF_PARTITION),
+    "clickstream_partition_stopped": ("gauge", "partition", "reason", "topic"),
+    "clickstream_unaccounted_records": ("gauge",),
+    "clickstream_audit_timestamp_seconds": ("gauge",),
+    "clickstream_canary_roundtrip_seconds": ("gauge",),
+    "clickstream_component_up": ("gauge", "component"),
+    "clickstream_component_degraded": ("gauge", "component"),
+    "clickstream_disk_free_bytes": ("gauge", "volume"),
+    "clickstream_disk_size_bytes": ("gauge", "volume"),
+    "airflow_task_instances_finished_total": ("counter", "dag_id", "state", "task_id"),
+    "airflow_task_duration_seconds": ("histogram", "dag_id", "task_id"),
+    "airflow_task_queued_seconds": ("histogram", "dag_id", "task_id"),
+    "airflow_dag_runs_finished_total": ("counter", "dag_id", "state"),
+    "airflow_pool_slots": ("gauge", "pool", "state"),
+    "airflow_scheduler_heartbeat_timestamp_seconds": ("gauge",),
+    "airflow_dag_import_errors": ("gauge",),
+    "exporter_scrape_success": ("gauge",),
+    "build_info": ("gauge", "airflow", "python", "revision", "version"),
 }
+NO_REJECTS = {
+    ("clickstream_rejected_records_total", reason): 0
+    for reason in (
+        "null_value", "too_large", "not_utf8", "not_json", "not_an_object", "unsupported_schema_version",
+        "missing_field", "wrong_type", "forbidden_character", "unknown_event_type", "bad_event_time",
+        "future_event_time",
+    )
+}  # fmt: skip
 
 Samples = dict[tuple[str, ...], float]
 
@@ -56,8 +93,16 @@ def samples(text: str) -> Samples:
     return by_key
 
 
+def read_ledger(connect: Callable[[], psycopg.Connection[Any]]) -> list[Metric]:
+    with connect() as conn:
+        return list(ledger_families.families(figures.read(conn)))
+
+
 def scrape(pipeline: Pipeline) -> Samples:
-    return samples(generate_latest(LedgerCollector(pipeline.connect)).decode())
+    """The ledger's metrics, without those that say what is deployed and how long batches took."""
+    exporter = Exporter({"ledger": lambda: read_ledger(pipeline.connect)}, revision="test")
+    found = samples(generate_latest(exporter).decode())
+    return {key: value for key, value in found.items() if "duration" not in key[0] and key[0] != "build_info"}
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
@@ -73,14 +118,16 @@ def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
 
 
 def test_an_empty_ledger_has_zeros_and_no_watermark(pipeline: Pipeline) -> None:
-    assert scrape(pipeline) == {
+    assert scrape(pipeline) == NO_REJECTS | {
         ("clickstream_batches_total", "published"): 0,
         ("clickstream_batches_total", "released"): 0,
         ("clickstream_records_total", "accepted"): 0,
         ("clickstream_records_total", "duplicate"): 0,
         ("clickstream_records_total", "late"): 0,
         ("clickstream_records_total", "rejected"): 0,
-        ("clickstream_unaccounted_records",): 0,
+        ("clickstream_unpublished_records",): 0,
+        ("clickstream_open_batch_age_seconds",): 0,
+        ("clickstream_open_batch_attempts",): 0,
         ("exporter_scrape_success",): 1,
     }
 
@@ -93,6 +140,7 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
     pipeline.produce([*fresh, *fresh[:6], (0, old), (0, None), (1, b"{"), (1, b"{")])
     pipeline.drain_all()
     assert scrape(pipeline)["clickstream_records_total", "accepted"] == 0
+    assert scrape(pipeline)["clickstream_unpublished_records",] == 50
     assert ("clickstream_watermark_timestamp_seconds",) not in scrape(pipeline)
     before = time.time()
     pipeline.aggregate_all(spark)
@@ -101,7 +149,12 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
     pipeline.drain()
     found = scrape(pipeline)
     watermark = found.pop(("clickstream_watermark_timestamp_seconds",))
-    assert found == {
+    for partition in ("0", "1"):
+        lag = found.pop(("clickstream_lag_seconds", partition, topic))
+        headroom = found.pop(("clickstream_retention_headroom_seconds", partition, topic))
+        assert 0 <= lag < 60
+        assert lag + headroom == pytest.approx(7 * 24 * 3600)
+    assert found == NO_REJECTS | {
         ("clickstream_batches_total", "published"): 1,
         ("clickstream_batches_total", "released"): 0,
         ("clickstream_records_total", "accepted"): 40,
@@ -110,7 +163,9 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
         ("clickstream_records_total", "rejected"): 3,
         ("clickstream_rejected_records_total", "null_value"): 1,
         ("clickstream_rejected_records_total", "not_json"): 2,
-        ("clickstream_unaccounted_records",): 0,
+        ("clickstream_unpublished_records",): 4,
+        ("clickstream_open_batch_age_seconds",): 0,
+        ("clickstream_open_batch_attempts",): 0,
         ("clickstream_committed_offset", "0", topic): 27,
         ("clickstream_committed_offset", "1", topic): 27,
         ("clickstream_log_start_offset", "0", topic): 0,
@@ -127,24 +182,141 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
     assert before - 60 < watermark < before
 
 
-def test_a_released_batch_a_stopped_partition_and_a_broken_equation_show(pipeline: Pipeline) -> None:
+def test_a_released_batch_an_open_one_and_a_stopped_partition_show(pipeline: Pipeline) -> None:
     pipeline.create_topic()
+    topic = pipeline.settings.topic
     pipeline.produce(values(10))
     pipeline.drain_all()
-    assert pipeline.claim()
-    pipeline.conn.execute("UPDATE ledger.batches SET state = 'released'")
+    first = pipeline.claim()
+    assert first is not None
+    batches.release(pipeline.conn, first, dry_run=False)
+    second = pipeline.claim()
+    assert second is not None
+    pipeline.begin(second)
+    pipeline.begin(second)
+    pipeline.conn.execute("UPDATE ledger.batches SET created_at = now() - interval '100 s' WHERE state = 'open'")
     pipeline.conn.execute(
         "UPDATE ledger.partitions SET stopped = 'truncated', stopped_reason = 'test', stopped_at = now(),"
-        " log_end_offset = 3, next_offset = next_offset + 7 WHERE partition = 1"
+        " log_end_offset = 3 WHERE partition = 1"
     )
     found = scrape(pipeline)
     assert found["clickstream_batches_total", "released"] == 1
-    assert found["clickstream_partition_stopped", "1", "truncated", pipeline.settings.topic] == 1
+    assert found["clickstream_open_batch_age_seconds",] == pytest.approx(100, abs=30)
+    assert found["clickstream_open_batch_attempts",] == 2
     assert [key for key in found if key[0] == "clickstream_partition_stopped"] == [
-        ("clickstream_partition_stopped", "1", "truncated", pipeline.settings.topic)
+        ("clickstream_partition_stopped", "1", "truncated", topic)
     ]
-    assert found["clickstream_lag_records", "1", pipeline.settings.topic] == 0
+    assert found["clickstream_lag_records", "1", topic] == 0
+
+
+def test_the_lag_in_seconds_grows_from_what_was_landed_last_and_eats_the_headroom(pipeline: Pipeline) -> None:
+    pipeline.create_topic(**{"retention.ms": "3600000"})
+    topic = pipeline.settings.topic
+    pipeline.produce(values(10))
+    pipeline.drain()
+    pipeline.plan()  # sees that all is landed
+    caught_up = pipeline.one("SELECT observed_at FROM ledger.partitions WHERE partition = 0")
+    lag = scrape(pipeline)["clickstream_lag_seconds", "0", topic]
+    assert lag == pytest.approx((datetime.now(UTC) - caught_up).total_seconds(), abs=5)
+    pipeline.produce(values(20)[10:])
+    pipeline.plan()  # sees new records, which nobody lands
+    pipeline.conn.execute(
+        "UPDATE ledger.partitions SET caught_up_at = caught_up_at - interval '20 min',"
+        " last_record_at = last_record_at - interval '30 min', observed_at = now()"
+    )
+    found = scrape(pipeline)
+    assert found["clickstream_lag_seconds", "0", topic] == pytest.approx(lag + 1200, abs=15)
+    headroom = found["clickstream_retention_headroom_seconds", "0", topic]
+    assert headroom == pytest.approx(3600 - found["clickstream_lag_seconds", "0", topic])
+    pipeline.drain_all()
+    pipeline.plan()
+    assert scrape(pipeline)["clickstream_lag_seconds", "0", topic] < 15
+
+
+def test_a_topic_that_keeps_all_has_infinite_headroom(pipeline: Pipeline) -> None:
+    pipeline.create_topic(**{"retention.ms": "-1"})
+    pipeline.produce(values(4))
+    pipeline.drain()
+    assert scrape(pipeline)["clickstream_retention_headroom_seconds", "0", pipeline.settings.topic] == inf
+
+
+def test_no_counter_falls_when_retention_removes_what_it_counted(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.create_topic()
+    pipeline.produce([*values(10), (0, b"{")])
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    before = {key: value for key, value in scrape(pipeline).items() if key[0].endswith("_total")}
+    assert before["clickstream_records_total", "accepted"] == 10
+    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+        conn.execute("SET session_replication_role = replica")
+        for table in ("rejected_counts", "rejections", "event_files", "segments", "attempts", "batches"):
+            conn.execute(f"DELETE FROM ledger.{table}")
+    assert {key: value for key, value in scrape(pipeline).items() if key[0].endswith("_total")} == before
+
+
+def test_the_time_of_each_stage_is_counted_once_a_batch(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.create_topic()
+    for records in (values(10), values(20)[10:]):
+        pipeline.produce(records)
+        pipeline.drain_all()
+        batch_id = pipeline.claim()
+        assert batch_id is not None
+        pipeline.conn.execute("UPDATE ledger.batches SET created_at = now() - interval '100 s' WHERE state = 'open'")
+        attempt_id = pipeline.begin(batch_id)
+        pipeline.transform(spark, attempt_id)
+        assert pipeline.publish(attempt_id)
+        assert not pipeline.publish(attempt_id)
+    exporter = Exporter({"ledger": lambda: read_ledger(pipeline.connect)}, revision="test")
+    found = samples(generate_latest(exporter).decode())
+    name = "clickstream_batch_duration_seconds"
+    for stage in ("queue", "spark", "publish", "total"):
+        assert found[f"{name}_count", stage] == 2
+        assert found[f"{name}_bucket", "+Inf", stage] == 2
+    assert found[f"{name}_sum", "queue"] == pytest.approx(200, abs=10)
+    assert found[f"{name}_bucket", "90.0", "queue"] == 0
+    assert found[f"{name}_bucket", "120.0", "queue"] == 2
+    stages = sum(found[f"{name}_sum", stage] for stage in ("queue", "spark", "publish"))
+    assert found[f"{name}_sum", "total"] == pytest.approx(stages, abs=0.1)
+    bounds = sorted(float(key[1]) for key in found if key[0] == f"{name}_bucket" and key[2] == "queue")
+    assert tuple(bounds) == ledger_families.STAGE_BOUNDS
+
+
+def check(pipeline: Pipeline, component: str, status: str, *, minutes_ago: int = 0) -> None:
+    pipeline.conn.execute(
+        "INSERT INTO ledger.health_checks VALUES (%s, now() - %s * interval '1 min', %s, 0.25, 'test', 'test')",
+        [component, minutes_ago, status],
+    )
+
+
+def test_the_newest_check_of_each_component_counts_while_it_is_young(pipeline: Pipeline) -> None:
+    check(pipeline, "storage", "down", minutes_ago=5)
+    check(pipeline, "storage", "ok")
+    check(pipeline, "spark", "degraded")
+    check(pipeline, "kafka", "ok", minutes_ago=5)
+    check(pipeline, "kafka", "down")
+    check(pipeline, "kafka_canary", "ok", minutes_ago=1)
+    check(pipeline, "postgresql", "ok", minutes_ago=16)
+    found = scrape(pipeline)
+    of = {key[1:]: value for key, value in found.items() if key[0] == "clickstream_component_up"}
+    assert of == {("storage",): 1, ("spark",): 1, ("kafka",): 0, ("kafka_canary",): 1}
+    degraded = {key[1] for key, value in found.items() if key[0] == "clickstream_component_degraded" and value}
+    assert degraded == {"spark"}
+    assert found["clickstream_canary_roundtrip_seconds",] == 0.25
+    check(pipeline, "kafka_canary", "down")
+    assert ("clickstream_canary_roundtrip_seconds",) not in scrape(pipeline)
+
+
+def test_what_the_newest_audit_missed_shows_while_it_is_young(pipeline: Pipeline) -> None:
+    audit = "INSERT INTO ledger.audits VALUES (now() - %s * interval '1 min', %s, 100, %s)"
+    pipeline.conn.execute(audit, [16, "sessions", 0])
+    assert ("clickstream_unaccounted_records",) not in scrape(pipeline)
+    pipeline.conn.execute(audit, [10, "sessions", 9])
+    with pipeline.conn.transaction():
+        pipeline.conn.execute(audit, [5, "sessions", 3])
+        pipeline.conn.execute(audit, [5, "windows", 4])
+    found = scrape(pipeline)
     assert found["clickstream_unaccounted_records",] == 7
+    assert found["clickstream_audit_timestamp_seconds",] == pytest.approx(time.time() - 300, abs=30)
 
 
 def test_a_closed_incarnation_has_no_offsets(pipeline: Pipeline) -> None:
@@ -170,8 +342,13 @@ def test_an_unreachable_ledger_is_logged_and_gives_no_number(
         return psycopg.connect(pipeline.dsn.replace(f":{pipeline.stack.ports.postgres}/", ":1/"))
 
     with caplog.at_level(logging.ERROR):
-        text = generate_latest(LedgerCollector(unreachable)).decode()
-    assert samples(text) == {("exporter_scrape_success",): 0}
+        healthy = gauge("healthy", "Another source.", [], [([], 1)])
+        sources = {"The ledger": lambda: read_ledger(unreachable), "another": lambda: [healthy]}
+        found = samples(generate_latest(Exporter(sources, revision="test")).decode())
+    assert {key: value for key, value in found.items() if key[0] != "build_info"} == {
+        ("healthy",): 1,
+        ("exporter_scrape_success",): 0,
+    }
     assert "refused" in caplog.text
     assert "The ledger can't be read" in caplog.text
 
@@ -222,7 +399,11 @@ def test_the_token_of_the_scrape_opens_it(stack: Stack, token: str) -> None:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert samples(answer.text)["exporter_scrape_success",] == 1
     declared = dict(line.split()[2:] for line in answer.text.splitlines() if line.startswith("# TYPE"))
-    assert declared == NAMES
+    assert declared == {name: kind for name, (kind, *_) in NAMES.items()}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            name = family.name if family.type != "counter" else f"{family.name}_total"
+            assert sorted(set(sample.labels) - {"le"}) == list(NAMES[name][1:])
     helped = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# HELP")}
     assert helped == set(NAMES)
 
@@ -263,7 +444,10 @@ def test_an_unreadable_ledger_is_a_scrape_that_says_so(stack: Stack, token: str)
         finally:
             conn.execute("GRANT USAGE ON SCHEMA ledger TO clickstream_writer")
     assert answer.status_code == 200
-    assert samples(answer.text) == {("exporter_scrape_success",): 0}
+    found = samples(answer.text)
+    assert found["exporter_scrape_success",] == 0
+    assert not [key for key in found if key[0] == "clickstream_batches_total"]
+    assert found["airflow_dag_import_errors",] == 0
     log = stack.log("airflow-api-server").read_text(encoding="utf-8")
     assert "permission denied for schema ledger" in log
     assert credentials.token(stack, "clickstream_writer") not in log

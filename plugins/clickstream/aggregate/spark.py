@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from clickstream.aggregate import attempt
+from clickstream.links import AGGREGATE_LINKS
 from clickstream.orchestration import SPARK, ledger
 from clickstream.settings import settings
 
@@ -37,6 +38,7 @@ class AggregateBatchOperator(SparkSubmitOperator):
     """
 
     template_fields: Sequence[str] = ("batch_id",)
+    operator_extra_links = AGGREGATE_LINKS
 
     def __init__(self, *, batch_id: int | XComArg, **kwargs: Any) -> None:  # noqa: ANN401 - as its base
         super().__init__(

@@ -53,5 +53,16 @@ async def require_reader(
     """
     if token and bearer and hmac.compare_digest(bearer.credentials.encode(), token.encode()):
         return
+    await require_person(request, bearer)
+
+
+async def require_person(
+    request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
+) -> None:
+    """Let in whoever is logged in to Airflow and may see its plugins.
+
+    Raises:
+        HTTPException: 401 for the anonymous, 403 for a user without the permission.
+    """
     user = await get_user(request, bearer_credentials=bearer)
     requires_access_view(AccessView.PLUGINS)(request, user)

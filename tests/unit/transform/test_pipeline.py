@@ -106,15 +106,15 @@ def test_a_batch_of_everything(spark: SparkSession, lake: Lake) -> None:
         b"\xe2\x82" + b"x" * 10,
         b"\xf0\x9f\x98" * 3,
         b"\xed\xa0\x80\xc0\x80",
-        "\U0001f600".encode() * 300,
-        b"\0" * 300,
-        b"ab\xe2\x82\xac" * 200,
+        "\U0001f600".encode() * 1_100,
+        b"\0" * 1_100,
+        b"ab\xe2\x82\xac" * 700,
     ],
 )
 def test_excerpts_show_what_python_would(spark: SparkSession, lake: Lake, raw: bytes) -> None:
     report = pipeline.run(spark, lake.spec(lake.segment([raw])))
     (row,) = rows(report.rejected_files)
-    assert row["excerpt"] == raw.decode(errors="replace").replace("\0", "\ufffd")[:256]
+    assert row["excerpt"] == raw.decode(errors="replace").replace("\0", "\ufffd")[:1024]
     assert row["value"] == raw
 
 

@@ -58,9 +58,16 @@ COMMENT ON COLUMN ledger.health_checks.latency_seconds IS
 COMMENT ON COLUMN ledger.health_checks.reason IS 'What was found and, where it is not ok, what to do.';
 
 CREATE VIEW ledger.health AS
-SELECT DISTINCT ON (component) component, checked_at, status, latency_seconds, reason, dag_run_id
-FROM ledger.health_checks ORDER BY component, checked_at DESC;
-COMMENT ON VIEW ledger.health IS 'The newest check of each component.';
+WITH RECURSIVE components AS (
+    (SELECT component FROM ledger.health_checks ORDER BY component LIMIT 1)
+    UNION ALL
+    SELECT (SELECT h.component FROM ledger.health_checks h WHERE h.component > c.component
+            ORDER BY h.component LIMIT 1) FROM components c WHERE c.component IS NOT NULL
+)
+SELECT newest.* FROM components c CROSS JOIN LATERAL (
+    SELECT h.component, h.checked_at, h.status, h.latency_seconds, h.reason, h.dag_run_id FROM ledger.health_checks h
+    WHERE h.component = c.component ORDER BY h.checked_at DESC LIMIT 1) newest;
+COMMENT ON VIEW ledger.health IS 'The newest check of each component, found by a few steps through the index.';
 
 CREATE TABLE ledger.audits (
     audited_at timestamptz NOT NULL,
@@ -120,7 +127,7 @@ CREATE FUNCTION ledger.add_duration(stage text, took interval) RETURNS void LANG
     SELECT add_duration.stage, (
         SELECT min(bound) FROM unnest(ARRAY[1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 1800,
                                             'Infinity']::double precision[]) bound
-        WHERE bound >= extract(epoch FROM took)), 1, extract(epoch FROM took)
+        WHERE bound >= extract(epoch FROM took)), 1, extract(epoch FROM took) WHERE took IS NOT NULL
     ON CONFLICT ON CONSTRAINT stage_durations_pkey DO UPDATE
     SET batches = d.batches + 1, seconds = d.seconds + excluded.seconds
 $$;
@@ -135,6 +142,7 @@ BEGIN
         FROM (VALUES ('accepted', NEW.accepted), ('duplicate', NEW.duplicate), ('late', NEW.late),
                      ('rejected', NEW.rejected)) d (disposition, records)
         WHERE t.metric = 'records' AND t.label = d.disposition AND d.records > 0;
+        UPDATE ledger.batches SET written_at = clock_timestamp() WHERE batch_id = NEW.batch_id;
         SELECT created_at INTO began FROM ledger.attempts WHERE batch_id = NEW.batch_id AND attempt = NEW.attempt;
         PERFORM ledger.add_duration('queue', began - NEW.created_at);
         PERFORM ledger.add_duration('spark', NEW.published_at - began);
@@ -164,9 +172,38 @@ CREATE TABLE ledger.write_probe (
 );
 COMMENT ON TABLE ledger.write_probe IS
     'One row that check_health writes anew each time, to see that the database takes a write and keeps it.';
+
+-- An id of these characters alone can't carry a producer's free text past the masking.
+CREATE VIEW ledger.rejections_by_producer AS
+SELECT r.batch_id, b.published_at, r.record_at, r.reason, r.producer_id, count(*) AS records
+FROM (
+    SELECT batch_id, record_at, reason,
+           substring(excerpt FROM '"producerId"[[:space:]]*:[[:space:]]*"([A-Za-z0-9._:-]{1,255})"') AS producer_id
+    FROM ledger.rejections) r
+JOIN ledger.batches b USING (batch_id)
+WHERE r.producer_id IS NOT NULL
+GROUP BY r.batch_id, b.published_at, r.record_at, r.reason, r.producer_id;
+COMMENT ON VIEW ledger.rejections_by_producer IS
+    'Rejected records by the producer that their excerpt names. At the least: of each batch and reason at most 1,000'
+    ' are kept, and an excerpt is cut, may be no JSON, or may name nobody.';
+COMMENT ON COLUMN ledger.rejections_by_producer.producer_id IS
+    'The producerId in the excerpt, if it has only letters of ASCII, digits, and . _ : -; it is not verified.';
+COMMENT ON COLUMN ledger.rejections_by_producer.published_at IS 'When the batch was published.';
+
+CREATE INDEX segments_historic ON ledger.segments (attempt_id) WHERE historic > 0;
+
+ALTER TABLE ledger.batches ADD COLUMN written_at timestamptz;
+COMMENT ON COLUMN ledger.batches.written_at IS
+    'When publishing had written everything, right before its commit; published_at is when it began.';
+
+CREATE INDEX drains_by_run ON ledger.drains (dag_run_id);
 """
 
 DOWNGRADE = """
+DROP INDEX ledger.drains_by_run;
+ALTER TABLE ledger.batches DROP COLUMN written_at;
+DROP INDEX ledger.segments_historic;
+DROP VIEW ledger.rejections_by_producer;
 DROP TABLE ledger.write_probe;
 DROP TRIGGER count_rejected ON ledger.rejected_counts;
 DROP TRIGGER count_batch ON ledger.batches;

@@ -1,0 +1,1 @@
+"""How the pipeline is watched: Prometheus' rules, Grafana's dashboards and alerts."""

@@ -1,0 +1,1 @@
+"""The pipeline's metrics: every name with its unit and meaning, read from the databases at each scrape."""

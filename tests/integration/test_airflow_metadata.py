@@ -1,0 +1,275 @@
+"""Counters in Airflow's database: each try and run counted once, whatever ends it, and never uncounted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from clickstream.airflow_metadata import figures
+from clickstream.errors import ClickstreamError
+from clickstream.metrics import airflow_families
+from infra.local import airflow, credentials
+from infra.local.java import find_java
+from infra.local.stack import Stack
+from infra.local.supervision import base_environment
+from tests.conftest import superuser
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def database(stack: Stack) -> Iterator[str]:
+    """Airflow's schema in a database of its own, made by Airflow's migrations and then ours."""
+    name = f"airflow_{uuid4().hex[:12]}"
+    with superuser(stack) as conn:
+        conn.execute(f"CREATE DATABASE {name} OWNER {credentials.AIRFLOW_ROLE} TEMPLATE template0")
+    environment = base_environment() | airflow.environment(stack, find_java())
+    del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"]
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(stack, name)
+    subprocess.run([airflow.AIRFLOW, "db", "migrate"], env=environment, check=True, capture_output=True)
+    migrate(stack, name, "up")
+    yield name
+    with superuser(stack) as conn:
+        conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def url(stack: Stack, database: str) -> str:
+    password = credentials.token(stack, credentials.AIRFLOW_ROLE)
+    return f"postgresql+psycopg2://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
+
+
+def migrate(stack: Stack, database: str, *arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "clickstream.airflow_metadata.migrate", *arguments],
+        env=base_environment()
+        | airflow.as_airflow(stack)
+        | {"PGDATABASE": database, "PGPASSWORD": credentials.token(stack, credentials.AIRFLOW_ROLE)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+@pytest.fixture
+def conn(stack: Stack, database: str) -> Iterator[Connection]:
+    """As Airflow's own role; counters begin at nothing."""
+    password = credentials.token(stack, credentials.AIRFLOW_ROLE)
+    dsn = f"postgresql://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("TRUNCATE dag_run CASCADE; TRUNCATE clickstream.totals, clickstream.increments")
+        yield connection
+
+
+def read(stack: Stack, database: str) -> figures.Figures:
+    engine = create_engine(url(stack, database))
+    with Session(engine) as session:
+        found = figures.read(session)
+    engine.dispose()
+    return found
+
+
+def counted(stack: Stack, database: str, series: str) -> dict[tuple[str, ...], int]:
+    of = [one for one in read(stack, database).counters if one.series == series]
+    return {(one.dag_id, one.task_id, one.label) if one.task_id else (one.dag_id, one.label): one.count for one in of}
+
+
+def add_run(conn: Connection, run_id: str = "run", state: str = "running") -> None:
+    conn.execute(
+        "INSERT INTO dag_run (dag_id, run_id, run_type, run_after, state, clear_number, span_status)"
+        " VALUES ('d', %s, 'manual', now(), %s, 0, 'not_started')",
+        [run_id, state],
+    )
+
+
+def add_task(conn: Connection, task_id: str = "t", run_id: str = "run", state: str | None = None) -> None:
+    conn.execute(
+        "INSERT INTO task_instance (id, dag_id, task_id, run_id, map_index, try_number, max_tries, state, pool,"
+        " pool_slots, span_status) VALUES (gen_random_uuid(), 'd', %s, %s, -1, 0, 2, %s, 'default_pool', 1,"
+        " 'not_started')",
+        [task_id, run_id, state],
+    )
+
+
+def move(conn: Connection, *states: str | None) -> None:
+    """Take the only task instance through states, one statement each."""
+    for state in states:
+        conn.execute("UPDATE task_instance SET state = %s", [state])
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["queued", "running", "success"], {"success": 1}),
+        (["queued", "running", "failed"], {"failed": 1}),
+        (["queued", "running", "up_for_retry", None, "queued", "running", "success"], {"failed": 1, "success": 1}),
+        (["queued", "running", "up_for_retry", "queued", "running", "failed"], {"failed": 2}),
+        (["running", "up_for_reschedule", "queued", "running", "deferred", "scheduled", "success"], {"success": 1}),
+        (["upstream_failed"], {"upstream_failed": 1}),
+        (["skipped"], {"skipped": 1}),
+        (["running", "success", None, "running", "success"], {"success": 2}),  # cleared
+        (["running", "restarting", "up_for_retry", "running", "success"], {"failed": 1, "success": 1}),
+        (["running", "failed", "success"], {"failed": 1}),  # marked by a person afterwards
+        (["running", "success", "success"], {"success": 1}),
+    ],
+)
+def test_each_try_counts_once_as_it_ends(
+    stack: Stack, database: str, conn: Connection, states: list[str | None], expected: dict[str, int]
+) -> None:
+    add_run(conn)
+    add_task(conn)
+    move(conn, *states)
+    assert counted(stack, database, "task") == {("d", "t", state): count for state, count in expected.items()}
+
+
+def test_a_transaction_that_is_rolled_back_counts_nothing(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    add_task(conn)
+    with conn.transaction(force_rollback=True):
+        move(conn, "running", "failed")
+    assert counted(stack, database, "task") == {}
+
+
+def test_rows_that_are_added_finished_count(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    add_task(conn, "a", state="skipped")
+    add_task(conn, "b", state="running")
+    assert counted(stack, database, "task") == {("d", "a", "skipped"): 1}
+
+
+def test_runs_count_and_remember_their_last_success(stack: Stack, database: str, conn: Connection) -> None:
+    for number, state in enumerate(["success", "failed", "success", "success"]):
+        add_run(conn, f"run {number}")
+        conn.execute(
+            "UPDATE dag_run SET state = %s, end_date = '2026-01-01Z'::timestamptz + %s * interval '1 hour'"
+            " WHERE run_id = %s",
+            [state, number, f"run {number}"],
+        )
+    conn.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = 'run 0'")  # marked by a person afterwards
+    assert counted(stack, database, "run") == {("d", "success"): 3, ("d", "failed"): 1}
+    families = {family.name: family for family in airflow_families.families(read(stack, database))}
+    (sample,) = families["clickstream_last_success_timestamp_seconds"].samples
+    assert (sample.labels, sample.value) == ({"dag_id": "d"}, 1767225600 + 3 * 3600)
+
+
+def test_deleting_what_was_counted_lets_no_counter_fall(stack: Stack, database: str, conn: Connection) -> None:
+    for number in range(400):  # enough that some were folded into the totals
+        add_run(conn, f"run {number}")
+        add_task(conn, run_id=f"run {number}")
+    conn.execute("UPDATE task_instance SET state = 'failed', end_date = now()")
+    conn.execute("UPDATE dag_run SET state = 'failed', end_date = now()")
+    assert conn.execute("SELECT count(*) FROM clickstream.totals").fetchone() != (0,)
+    before = (counted(stack, database, "task"), counted(stack, database, "run"))
+    assert before == ({("d", "t", "failed"): 400}, {("d", "failed"): 400})
+    environment = base_environment() | airflow.environment(stack, find_java())
+    del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"]
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(stack, database)
+    subprocess.run(
+        [airflow.AIRFLOW, "db", "clean", "--clean-before-timestamp", "2100-01-01", "--skip-archive", "--yes"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    conn.execute("DELETE FROM dag_run")
+    assert (counted(stack, database, "task"), counted(stack, database, "run")) == before
+
+
+def test_times_fall_into_their_buckets(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    for task_id, queued, ran in (("t", 0.2, 0.5), ("t2", 3, 2000)):
+        add_task(conn, task_id)
+        conn.execute(
+            "UPDATE task_instance SET state = 'success', queued_dttm = now(), duration = %(ran)s,"
+            " start_date = now() + %(queued)s * interval '1 s',"
+            " end_date = now() + (%(queued)s + %(ran)s) * interval '1 s' WHERE task_id = %(task_id)s",
+            {"queued": queued, "ran": ran, "task_id": task_id},
+        )
+    assert counted(stack, database, "duration") == {("d", "t", "0.5"): 1, ("d", "t2", "Infinity"): 1}
+    assert counted(stack, database, "queued") == {("d", "t", "0.5"): 1, ("d", "t2", "5"): 1}
+    families = {family.name: family for family in airflow_families.families(read(stack, database))}
+    samples = families["airflow_task_duration_seconds"].samples
+    of_t = {s.labels["le"]: s.value for s in samples if s.labels["task_id"] == "t" and s.name.endswith("_bucket")}
+    assert tuple(float(bound) for bound in of_t) == airflow_families.BOUNDS
+    assert set(of_t.values()) == {1}
+    assert [s.value for s in samples if s.name.endswith("_sum")] == [0.5, 2000]
+
+
+def test_a_task_that_never_was_in_the_queue_has_no_time(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    add_task(conn)
+    conn.execute("UPDATE task_instance SET state = 'skipped', start_date = now(), end_date = now(), duration = 0")
+    assert counted(stack, database, "duration") == {}
+
+
+def test_pools_show_what_airflow_says_of_them(stack: Stack, database: str, conn: Connection) -> None:
+    conn.execute("DELETE FROM slot_pool WHERE pool <> 'default_pool'")
+    conn.execute("INSERT INTO slot_pool (pool, slots, include_deferred) VALUES ('p', 5, true), ('all', -1, false)")
+    add_run(conn)
+    for number, state in enumerate(["running", "queued", "scheduled", "deferred", "success", None]):
+        add_task(conn, f"t{number}", state=state)
+    conn.execute("UPDATE task_instance SET pool = 'p', pool_slots = CASE WHEN state = 'running' THEN 2 ELSE 1 END")
+    pools = {pool.name: dict(pool.slots) for pool in read(stack, database).pools}
+    assert pools["p"] == {"open": 1, "running": 2, "queued": 1, "scheduled": 1, "deferred": 1}
+    assert pools["all"]["open"] == float("inf")
+
+
+def test_two_transactions_that_finish_the_same_tasks_never_wait_for_each_other(
+    stack: Stack, database: str, conn: Connection
+) -> None:
+    add_run(conn)
+    for task_id in ("a", "b", "c", "d"):
+        add_task(conn, task_id)
+    dsn = conn.info.dsn + f" password={credentials.token(stack, credentials.AIRFLOW_ROLE)}"
+    finish = "UPDATE task_instance SET state = 'failed' WHERE task_id = %s"
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
+        for connection in (one, other):
+            connection.execute("SET lock_timeout = '2s'")
+        one.execute(finish, ["a"])
+        other.execute(finish, ["b"])
+        other.execute(finish, ["c"])
+        one.execute(finish, ["d"])
+        other.commit()
+        one.commit()
+    assert sum(counted(stack, database, "task").values()) == 4
+
+
+def test_folding_moves_each_increment_once(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    add_task(conn)
+    expected = 0
+    while conn.execute("SELECT count(*) FROM clickstream.totals").fetchone() == (0,):
+        move(conn, "running", "success")
+        expected += 1
+        assert expected < 2_000, "none in 2,000 finished tasks folded the increments"
+    assert counted(stack, database, "task") == {("d", "t", "success"): expected}
+
+
+def test_missing_triggers_are_told_with_the_remedy(stack: Stack, database: str, conn: Connection) -> None:
+    conn.execute("ALTER TABLE dag_run DISABLE TRIGGER clickstream_run_finished")
+    try:
+        with pytest.raises(ClickstreamError, match=r"2 of the 3 triggers.*airflow_metadata\.migrate up"):
+            read(stack, database)
+    finally:
+        conn.execute("ALTER TABLE dag_run ENABLE TRIGGER clickstream_run_finished")
+
+
+def test_down_leaves_airflows_database_as_it_was(stack: Stack, database: str, conn: Connection) -> None:
+    migrate(stack, database, "down", "base")
+    try:
+        found = Counter(dict(conn.execute("SELECT tgname, 1 FROM pg_trigger WHERE tgname LIKE 'clickstream%'")))
+        assert found == {}
+        assert conn.execute("SELECT to_regnamespace('clickstream')").fetchone() == (None,)
+        add_run(conn)
+        add_task(conn)
+        move(conn, "running", "success")
+    finally:
+        migrate(stack, database, "up")
+    assert "(head)" in migrate(stack, database, "status")

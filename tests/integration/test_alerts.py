@@ -1,0 +1,103 @@
+"""The alerts in the real Prometheus, and their runbooks' queries on the real Prometheus and PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import yaml
+
+from infra.local import prometheus
+from infra.local.stack import Stack
+from tests.conftest import REPOSITORY
+from tests.pipeline import Pipeline
+
+RULES = REPOSITORY / "infra" / "monitoring" / "rules"
+RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").glob("*.md") if page.stem != "README")
+needs_prometheus = pytest.mark.skipif(
+    prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)"
+)
+
+
+def expressions() -> dict[str, str]:
+    """Each rule's expression by its name."""
+    files = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in RULES.glob("*.yml")]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    return {rule.get("alert") or rule["record"]: rule["expr"] for rule in rules}
+
+
+def ask(stack: Stack, path: str, **parameters: str) -> Any:
+    answer = httpx.get(f"{stack.prometheus_url}/api/v1/{path}", params=parameters, timeout=10).json()
+    assert answer["status"] == "success", (parameters, answer)
+    return answer["data"]
+
+
+def queries(page: Path, language: str) -> list[str]:
+    return re.findall(f"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def within(seconds: float, read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
+    """What is read, as soon as the condition holds, else as it was last."""
+    deadline = time.monotonic() + seconds
+    while not condition(found := read()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return found
+
+
+@needs_prometheus
+def test_every_rule_is_loaded_and_evaluated_and_the_watchdog_fires(stack: Stack) -> None:
+    found = within(
+        60,
+        lambda: [rule for group in ask(stack, "rules")["groups"] for rule in group["rules"]],
+        lambda rules: all(rule["health"] != "unknown" for rule in rules),
+    )
+    assert {rule["name"]: (rule["health"], rule.get("lastError")) for rule in found} == dict.fromkeys(
+        expressions(), ("ok", None)
+    )
+    assert [rule["state"] for rule in found if rule["name"] == "Watchdog"] == ["firing"]
+
+
+@needs_prometheus
+def test_every_metric_that_a_rule_or_a_runbook_names_is_scraped(stack: Stack) -> None:
+    texts = [*expressions().values(), *(query for page in RUNBOOKS for query in queries(page, "promql"))]
+    named = {
+        re.sub("_(bucket|count)$", "", name)
+        for text in texts
+        for name in re.findall(r"(?<![:\w])(?:clickstream|airflow|exporter|prometheus)_\w+(?![.:\w])", text)
+    }
+    known = within(60, lambda: set(ask(stack, "metadata")), lambda metadata: named <= metadata)
+    assert "clickstream_lag_records" in named
+    assert named - known == set()
+
+
+@needs_prometheus
+def test_the_link_of_an_alert_opens_its_runbook(stack: Stack) -> None:
+    alerts = within(60, lambda: ask(stack, "alerts")["alerts"], bool)
+    for alert in alerts:
+        page = httpx.get(alert["annotations"]["runbook_url"])
+        assert page.status_code == 200
+        assert page.text.startswith(f"# {alert['labels']['alertname']}\n")
+    assert "Watchdog" in [alert["labels"]["alertname"] for alert in alerts]
+
+
+@needs_prometheus
+@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+def test_the_promql_of_a_runbook_runs(stack: Stack, page: Path) -> None:
+    for query in queries(page, "promql"):
+        ask(stack, "query", query=query)
+
+
+def test_the_sql_of_the_runbooks_runs_for_those_who_only_read(pipeline: Pipeline) -> None:
+    password = (pipeline.stack.secrets / "grafana_reader").read_text(encoding="utf-8")
+    address = f"127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.settings.topic}"
+    found = [query for page in RUNBOOKS for query in queries(page, "sql")]
+    assert len(found) > 10
+    with psycopg.connect(f"postgresql://grafana_reader:{password}@{address}") as reader:
+        for query in found:
+            reader.execute(query.encode())
