@@ -78,7 +78,7 @@ def number(
         .graph_mode(looks.BigValueGraphMode.NONE)
         .justify_mode(looks.BigValueJustifyMode.CENTER)
         .text_mode(looks.BigValueTextMode.AUTO)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/").values(values=False))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(values=False))
         .mappings([*mappings, UNKNOWN])
         .no_value("unknown")
         .thresholds(_thresholds(steps))

@@ -59,7 +59,10 @@ VERDICT = (
     ),
     number(
         "Failed tasks, last hour",
-        now('sum(increase(airflow_task_instances_finished_total{state="failed"}[1h]))'),
+        now(
+            'sum(increase(airflow_task_instances_finished_total{state="failed"}[1h]))'
+            " or 0 * sum(airflow_task_instances_finished_total)"
+        ),
         description="Tries that failed, retried or not.",
         steps=((None, GOOD), (0.5, WARNING)),
         decimals=0,
