@@ -295,7 +295,7 @@ def test_xcom_carries_only_ids_and_links_to_this_stack(running: Stack) -> None:
                 "xcom_entries"
             ]
             links = [entry for entry in entries if entry["key"].startswith("_link_")]
-            assert {entry["key"] for entry in entries if entry not in links} == {"return_value"}
+            assert {entry["key"] for entry in entries if entry not in links} <= {"return_value"}
             assert links
             for entry in links[:20]:
                 path = f"/dags/{dag_id}/dagRuns/{quote(entry['run_id'])}/taskInstances/{entry['task_id']}"
