@@ -395,9 +395,7 @@ def test_a_ledger_that_cannot_be_read_is_shown_with_the_reason(clocked: Page, se
     with seen.connect() as writer, writer.transaction():
         writer.execute("LOCK TABLE ledger.batches IN ACCESS EXCLUSIVE MODE")
         poll_again(clocked)
-        expect(clocked.locator("#connection")).to_contain_text(
-            "The ledger can't be read (QueryCanceled)", timeout=15_000
-        )
+        expect(clocked.locator("#connection")).to_contain_text("The ledger can't be read (QueryCanceled)")
         expect(clocked.locator("#connection")).to_be_visible()
     poll_again(clocked)
     expect(clocked.locator("#connection")).to_be_hidden()
