@@ -345,27 +345,6 @@ def test_no_log_holds_a_secret(running: Stack) -> None:
     assert not [(path, name) for path, text in texts.items() for name, secret in secrets.items() if secret in text]
 
 
-def test_xcom_carries_only_ids_and_links_to_this_stack(running: Stack) -> None:
-    secrets = [file.read_text(encoding="utf-8").strip() for file in running.secrets.iterdir() if file.suffix == ""]
-    with AirflowApi(running) as api:
-        for dag_id in DAGS:
-            entries = api.call("GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200})[
-                "xcom_entries"
-            ]
-            links = [entry for entry in entries if entry["key"].startswith("_link_")]
-            assert {entry["key"] for entry in entries if entry not in links} == {"return_value"}
-            assert links
-            for entry in links[:20]:
-                path = f"/dags/{dag_id}/dagRuns/{quote(entry['run_id'])}/taskInstances/{entry['task_id']}"
-                one = api.call("GET", f"{path}/xcomEntries/{entry['key']}", params={"map_index": entry["map_index"]})[
-                    "value"
-                ]
-                assert one == "" or one.startswith(
-                    (f"{running.airflow_url}/plugin/pipeline-health/", f"{running.airflow_url}/dags/")
-                )
-                assert not [secret for secret in secrets if secret in one]
-
-
 def test_a_task_links_to_its_batch_offsets_and_log_and_other_dags_tasks_do_not(published: Pipeline) -> None:
     stack = published.stack
     published_exactly(published, burst_and_drain(stack))
@@ -402,3 +381,24 @@ def test_a_task_links_to_its_batch_offsets_and_log_and_other_dags_tasks_do_not(p
         state = api._client.get("/clickstream/health/state", params={"batch": batch_id, "drain_run": drain_run}).json()
         assert state["batch"]["batch_id"] == batch_id
         assert {one["batch_id"] for one in state["drains"]} == {batch_id}
+
+
+def test_xcom_carries_only_ids_and_links_to_this_stack(running: Stack) -> None:
+    secrets = [file.read_text(encoding="utf-8").strip() for file in running.secrets.iterdir() if file.suffix == ""]
+    with AirflowApi(running) as api:
+        for dag_id in DAGS:
+            entries = api.call("GET", f"/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries", params={"limit": 200})[
+                "xcom_entries"
+            ]
+            links = [entry for entry in entries if entry["key"].startswith("_link_")]
+            assert {entry["key"] for entry in entries if entry not in links} <= {"return_value"}
+            assert links
+            for entry in links[:20]:
+                path = f"/dags/{dag_id}/dagRuns/{quote(entry['run_id'])}/taskInstances/{entry['task_id']}"
+                one = api.call("GET", f"{path}/xcomEntries/{entry['key']}", params={"map_index": entry["map_index"]})[
+                    "value"
+                ]
+                assert one == "" or one.startswith(
+                    (f"{running.airflow_url}/plugin/pipeline-health/", f"{running.airflow_url}/dags/")
+                )
+                assert not [secret for secret in secrets if secret in one]
