@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DATABASE = "clickstream_db"
 SPARK = "clickstream_spark"
 RAW_ZONE = Asset("clickstream_raw_zone")
+CONNECT_TIMEOUT_SECONDS = 10
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 2,
@@ -32,19 +33,30 @@ TASK_DEFAULTS: dict[str, Any] = {
 
 
 @contextmanager
-def ledger(*, connect_timeout_seconds: int = 10) -> Iterator[Connection[Any]]:
+def connection(*, timeout_seconds: int) -> Iterator[Connection[Any]]:
     """A connection as `clickstream_writer`; transactions are only those that the ledger's functions open.
 
-    An error that trying again can't cure ends the task at once, whatever its retries.
+    Args:
+        timeout_seconds: How long connecting may take.
+
+    Raises:
+        psycopg.OperationalError: PostgreSQL can't be reached.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415 - kept out of DAG parsing
 
     given = deepcopy(PostgresHook.get_connection(DATABASE))
-    given.extra = json.dumps({"connect_timeout": connect_timeout_seconds} | given.extra_dejson)
-    connection: Any = PostgresHook(DATABASE, connection=given).get_conn()
-    with connection:
-        connection.autocommit = True
+    given.extra = json.dumps({"connect_timeout": timeout_seconds} | given.extra_dejson)
+    opened: Any = PostgresHook(DATABASE, connection=given).get_conn()
+    with opened:
+        opened.autocommit = True
+        yield opened
+
+
+@contextmanager
+def ledger() -> Iterator[Connection[Any]]:
+    """A connection for a task: an error that trying again can't cure ends it at once, whatever its retries."""
+    with connection(timeout_seconds=CONNECT_TIMEOUT_SECONDS) as opened:
         try:
-            yield connection
+            yield opened
         except ClickstreamError as error:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error

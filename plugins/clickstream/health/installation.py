@@ -10,7 +10,7 @@ from airflow.sdk.configuration import conf
 
 from clickstream.health.check import Installation
 from clickstream.health.spark import DEFAULT_UI_PORT, Master
-from clickstream.orchestration import SPARK, ledger
+from clickstream.orchestration import SPARK, connection
 from clickstream.settings import settings
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -20,15 +20,15 @@ def this() -> Installation:
     """The installation as Airflow's configuration, its connections and the settings describe it."""
     return Installation(
         settings=settings(),
-        connect=lambda: ledger(connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS),
+        connect=lambda: connection(timeout_seconds=CONNECT_TIMEOUT_SECONDS),
         spark=_spark,
         airflow_url=lambda: str(conf.get("api", "base_url")).rstrip("/"),
     )
 
 
 def _spark() -> Master:
-    connection: Any = SparkSubmitHook.get_connection(SPARK)
+    defined: Any = SparkSubmitHook.get_connection(SPARK)
     return Master(
         url=SparkSubmitHook(conn_id=SPARK)._connection["master"],  # noqa: SLF001 - as it will be submitted to
-        ui_port=int(connection.extra_dejson.get("webui-port", DEFAULT_UI_PORT)),
+        ui_port=int(defined.extra_dejson.get("webui-port", DEFAULT_UI_PORT)),
     )

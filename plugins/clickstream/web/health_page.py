@@ -16,9 +16,10 @@ from fastapi.security import HTTPAuthorizationCredentials
 from psycopg import Error
 
 from clickstream.ledger import overview
+from clickstream.orchestration import connection
 from clickstream.settings import PageSettings
+from clickstream.web import CONNECT_TIMEOUT_SECONDS
 from clickstream.web.access import require_person
-from clickstream.web.database import ledger_reader
 from clickstream.web.verdicts import verdicts
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def state(
     """
     response.headers.update({**HEADERS, "Cache-Control": "no-store"})
     try:
-        with ledger_reader() as conn:
+        with connection(timeout_seconds=CONNECT_TIMEOUT_SECONDS) as conn:
             seen = overview.read(conn, batch_id=batch, drain_run=drain_run)
     except (Error, AirflowException) as error:
         log.exception("The ledger can't be read, so the page shows no new state. Check connection and database.")

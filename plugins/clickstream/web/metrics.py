@@ -15,16 +15,17 @@ from clickstream.airflow_metadata import figures as airflow_figures
 from clickstream.ledger import metrics as ledger_figures
 from clickstream.metrics import airflow_families, disk_families, ledger_families
 from clickstream.metrics.collector import Exporter
+from clickstream.orchestration import connection
 from clickstream.settings import MetricsSettings, settings
 from clickstream.storage import LOCAL
+from clickstream.web import CONNECT_TIMEOUT_SECONDS
 from clickstream.web.access import require_reader
-from clickstream.web.database import ledger_reader
 
 router = APIRouter()
 
 
 def _ledger() -> Iterable[Metric]:
-    with ledger_reader() as conn:
+    with connection(timeout_seconds=CONNECT_TIMEOUT_SECONDS) as conn:
         return ledger_families.families(ledger_figures.read(conn))
 
 

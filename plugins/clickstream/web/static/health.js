@@ -141,7 +141,7 @@ function showPartitions({ partitions, watermark, waiting }) {
   rows("partitions", partitions.flatMap((row) => [
     make("tr", { class: row.stopped && "broken" },
       make("th", { scope: "row" }, named(row)),
-      cell(row.stopped ? status("bad", row.stopped) : status("ok", "drained")),
+      cell(row.stopped ? status("bad", row.stopped) : status("ok", row.lag_records ? "draining" : "drained")),
       count(row.lag_records), took(row.lag_seconds), headroom(row), cell(time(row.watermark)),
       count(row.next_offset), count(row.log_start_offset), count(row.log_end_offset), cell(time(row.observed_at))),
     row.stopped
