@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-DASHBOARD = "pipeline-health"
+DASHBOARD = "clickstream-pipeline-health"
 MARGIN = timedelta(minutes=15)  # shown of Grafana before and after the task
 
 

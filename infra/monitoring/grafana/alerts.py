@@ -13,6 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.alerting import RelativeTimeRange
 from grafana_foundation_sdk.models.common import DataSourceRef
 
+from infra.monitoring.grafana.links import PROMETHEUS_URL
 from infra.monitoring.grafana.queries import POSTGRESQL, rows
 
 # Not the dashboards' folder: alerts are provisioned before it exists, and would make a second one of its name.
@@ -131,7 +132,7 @@ class Rule:
                 {
                     "summary": self.summary,
                     "description": self.description,
-                    "runbook_url": f"docs/runbooks/{self.name}.md",
+                    "runbook_url": f"{PROMETHEUS_URL}/user/{self.name}.md",
                 }
             )
         )

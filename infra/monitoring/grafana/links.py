@@ -6,6 +6,7 @@ from grafana_foundation_sdk.models.dashboard import DashboardLink, DashboardLink
 
 TAG = "clickstream"
 AIRFLOW_URL = "http://127.0.0.1:8080"  # of the embedded stack; each dashboard has it in a box, to be overwritten
+PROMETHEUS_URL = "http://127.0.0.1:9090"  # likewise; it serves the runbooks of all alerts
 
 
 def airflow() -> dashboard.TextBoxVariable:

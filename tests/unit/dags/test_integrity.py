@@ -163,7 +163,7 @@ def test_the_link_to_grafana_spans_the_task(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     ).stdout.splitlines()[-1]
-    assert url.startswith("http://localhost:3000/grafana/d/pipeline-health?")
+    assert url.startswith("http://localhost:3000/grafana/d/clickstream-pipeline-health?")
     span = {name: int(value) / 1000 for name, value in parse_qsl(urlsplit(url).query)}
     assert span["from"] == datetime(2026, 1, 31, 11, 45, tzinfo=UTC).timestamp()
     assert before + 900 <= span["to"] + 1 <= time.time() + 901

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from clickstream.links import DASHBOARD
 from infra.monitoring.grafana.files import generate
 from tests.grafana_files import BOARDS, PROVISIONING, all_asked, load, rules
 
-RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
+REPOSITORY = Path(__file__).parents[3]
+RUNBOOKS = REPOSITORY / "docs" / "runbooks"
 PANELS_OF_GRAFANA = {"row", "stat", "timeseries", "table", "bargauge", "state-timeline"}  # of its core, that are used
 UIDS = {
     "clickstream-pipeline-health": "Pipeline health",
@@ -116,12 +118,18 @@ def test_every_dashboard_leads_to_the_runs_in_airflow() -> None:
     }
 
 
+def test_links_from_airflow_lead_to_a_dashboard_that_is_provisioned() -> None:
+    page = REPOSITORY / "plugins" / "clickstream" / "web" / "static" / "health.js"
+    led_to = {DASHBOARD, *re.findall(r"/d/([a-z-]+)", page.read_text(encoding="utf-8"))}
+    assert led_to <= {board(path)["uid"] for path in BOARDS}
+
+
 @pytest.mark.parametrize("name", rules())
 def test_every_rule_has_a_place_a_severity_and_a_runbook(name: str) -> None:
     rule = rules()[name]
     assert (rule["folderUID"], rule["ruleGroup"]) == ("clickstream-alerts", "clickstream-results")
     assert rule["labels"]["severity"] in {"page", "ticket"}
-    assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+    assert rule["annotations"]["runbook_url"] == f"http://127.0.0.1:9090/user/{name}.md"
     page = (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {name}\n")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Symptom", "First query", "Cause", "Remedy"]

@@ -317,7 +317,7 @@ function show(state) {
   showRejects(state);
   const grafana = $("#grafana");
   grafana.hidden = !state.grafana_url;
-  if (state.grafana_url) grafana.href = `${state.grafana_url.replace(/\/+$/, "")}/d/pipeline-health`;
+  if (state.grafana_url) grafana.href = `${state.grafana_url.replace(/\/+$/, "")}/d/clickstream-pipeline-health`;
   $("#main").hidden = false;
 }
 
