@@ -27,6 +27,8 @@ POOLS = {
     "drain": {"slots": 2, "description": "groups of partitions drained at a time", "include_deferred": False},
     "spark": {"slots": 1, "description": "Spark jobs at a time", "include_deferred": False},
 }
+TRIGGERS = 3  # of the counters, on Airflow's tables
+GIT_TIMEOUT_SECONDS = 5
 REMEDY = "The lines above name the cause. Correct it and run it again."
 
 
@@ -68,6 +70,9 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 30,
     }
     return {
+        "CLICKSTREAM_REVISION": _revision(),
+        "CLICKSTREAM_DATABASE_FOLDER": str(stack.folder),
+        **_optional_parts(stack),
         **{name: value for name, value in stack.environment.items() if name.startswith("CLICKSTREAM_")},
         "AIRFLOW_HOME": str(stack.folder / "airflow"),
         **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
@@ -78,9 +83,6 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "CLICKSTREAM_STORAGE_URL": stack.storage_url,
         "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
         "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
-        "CLICKSTREAM_DATABASE_FOLDER": str(stack.folder),
-        "CLICKSTREAM_REVISION": _revision(),
-        **_optional_parts(stack),
     }
 
 
@@ -90,9 +92,16 @@ def _revision() -> str:
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    described = subprocess.run(  # noqa: S603 - git itself, on this folder
-        [git, "-C", str(REPOSITORY), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
+    try:
+        described = subprocess.run(  # noqa: S603 - git itself, on this folder
+            [git, "-C", str(REPOSITORY), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GIT_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return "unknown"
     return described.stdout.strip() or "unknown"
 
 
@@ -145,7 +154,7 @@ def migrate(stack: Stack, java: Java) -> None:
     """Bring Airflow's database to the installed version, make counters and pools, unless that is done already."""
     stamp = stack.folder / "airflow" / "migrated"
     wanted = " ".join([version("apache-airflow"), *sorted(file.stem for file in COUNTERS.glob("*.py"))])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and _has_pools(stack):
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and _is_made(stack):
         return
     surroundings = base_environment() | environment(stack, java)
     run(
@@ -163,13 +172,20 @@ def migrate(stack: Stack, java: Java) -> None:
         remedy=REMEDY,
         environment=surroundings,
     )
+    _migrate_counters(stack, "up")
+    if not _is_made(stack):  # Airflow's tables were made anew meanwhile, and the triggers on them are gone
+        _migrate_counters(stack, "down", "0001")
+        _migrate_counters(stack, "up")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _migrate_counters(stack: Stack, *arguments: str) -> None:
     run(
-        [PYTHON, "-m", "clickstream.airflow_metadata.migrate", "up"],
+        [PYTHON, "-m", "clickstream.airflow_metadata.migrate", *arguments],
         purpose="make the counters in Airflow's database",
         remedy=REMEDY,
         environment=base_environment() | as_airflow(stack),
     )
-    stamp.write_text(wanted, encoding="utf-8")
 
 
 def as_airflow(stack: Stack) -> dict[str, str]:
@@ -184,7 +200,8 @@ def as_airflow(stack: Stack) -> dict[str, str]:
     }
 
 
-def _has_pools(stack: Stack) -> bool:
+def _is_made(stack: Stack) -> bool:
+    """Say whether the pools and the triggers that count are there."""
     with psycopg.connect(
         host=LOOPBACK,
         port=stack.ports.postgres,
@@ -193,10 +210,13 @@ def _has_pools(stack: Stack) -> bool:
         passfile=str(stack.secrets / "pgpass"),
     ) as connection:
         try:
-            rows = connection.execute("SELECT pool FROM slot_pool").fetchall()
+            pools = connection.execute("SELECT pool FROM slot_pool").fetchall()
+            triggers = connection.execute(
+                "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'clickstream_%'"
+            ).fetchone()
         except psycopg.errors.UndefinedTable:
             return False
-    return {name for (name,) in rows} >= set(POOLS)
+    return {name for (name,) in pools} >= set(POOLS) and triggers == (TRIGGERS,)
 
 
 def programs(stack: Stack, java: Java) -> list[Program]:

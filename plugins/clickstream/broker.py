@@ -122,11 +122,7 @@ def describe(settings: Settings) -> TopicState:
     with admin_of(settings) as admin:
         details = described(admin, topic)
         configs = admin.describe_configs(
-            [
-                ConfigResource(
-                    ConfigResourceType.TOPIC, topic, dict.fromkeys(("message.timestamp.type", "retention.ms"))
-                )
-            ],
+            [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(TOPIC_CONFIGS))],
             config_filter="all",
         )["topic"][topic]
         partitions = [TopicPartition(topic, entry["partition_index"]) for entry in details["partitions"]]

@@ -36,7 +36,11 @@ class PageSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     grafana_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Grafana, or unset where there is none")
+        str | None,
+        Field(
+            pattern=r"^https?://[^/@]+(/[^@]*)?$",
+            description="URL of Grafana without credentials, or unset where there is none",
+        ),
     ] = None
 
 
@@ -78,7 +82,11 @@ class Settings(MetricsSettings, PageSettings):
         Path | None, Field(description="a folder on the disk that holds the database, or unset where that is not here")
     ] = None
     prometheus_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^/]+", description="URL of Prometheus, or unset where there is none")
+        str | None,
+        Field(
+            pattern=r"^https?://[^/@]+(/[^@]*)?$",
+            description="URL of Prometheus without credentials, or unset where there is none",
+        ),
     ] = None
 
     @field_validator("storage_url")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -255,7 +256,7 @@ def test_folding_moves_each_increment_once(stack: Stack, database: str, conn: Co
 def test_missing_triggers_are_told_with_the_remedy(stack: Stack, database: str, conn: Connection) -> None:
     conn.execute("ALTER TABLE dag_run DISABLE TRIGGER clickstream_run_finished")
     try:
-        with pytest.raises(ClickstreamError, match=r"2 of the 3 triggers.*airflow_metadata\.migrate up"):
+        with pytest.raises(ClickstreamError, match=r"2 of the 3 triggers.*airflow_metadata\.migrate down 0001"):
             read(stack, database)
     finally:
         conn.execute("ALTER TABLE dag_run ENABLE TRIGGER clickstream_run_finished")
@@ -273,3 +274,45 @@ def test_down_leaves_airflows_database_as_it_was(stack: Stack, database: str, co
     finally:
         migrate(stack, database, "up")
     assert "(head)" in migrate(stack, database, "status")
+
+
+def test_an_upgrade_of_airflow_can_take_the_triggers_away_and_keeps_the_counters(
+    stack: Stack, database: str, conn: Connection
+) -> None:
+    add_run(conn)
+    add_task(conn)
+    move(conn, "running", "failed")
+    migrate(stack, database, "down", "0001")
+    conn.execute("ALTER TABLE task_instance ALTER state TYPE varchar(21)")
+    migrate(stack, database, "up")
+    assert counted(stack, database, "task") == {("d", "t", "failed"): 1}
+    move(conn, "running", "failed")
+    assert counted(stack, database, "task") == {("d", "t", "failed"): 2}
+
+
+def test_a_role_that_may_only_use_airflows_tables_is_counted_too(stack: Stack, database: str, conn: Connection) -> None:
+    add_run(conn)
+    add_task(conn)
+    with superuser(stack, database) as other:
+        other.execute("CREATE ROLE airflow_runtime")
+        other.execute("GRANT SELECT, UPDATE ON task_instance TO airflow_runtime")
+        try:
+            other.execute("SET ROLE airflow_runtime")
+            move(other, "running", "failed")
+        finally:
+            other.execute("RESET ROLE")
+            other.execute("DROP OWNED BY airflow_runtime")
+            other.execute("DROP ROLE airflow_runtime")
+    assert counted(stack, database, "task") == {("d", "t", "failed"): 1}
+
+
+def test_triggers_give_up_on_a_busy_table_soon(stack: Stack, database: str, conn: Connection) -> None:
+    with conn.transaction():
+        conn.execute("SELECT count(*) FROM task_instance")
+        conn.execute("LOCK TABLE task_instance IN ROW EXCLUSIVE MODE")
+        began = time.monotonic()
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            migrate(stack, database, "down", "0001")
+        assert time.monotonic() - began < 30
+    assert "lock timeout" in str(caught.value.stderr)
+    assert counted(stack, database, "task") == {}

@@ -141,7 +141,11 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
     pipeline.drain_all()
     assert scrape(pipeline)["clickstream_records_total", "accepted"] == 0
     assert scrape(pipeline)["clickstream_unpublished_records",] == 50
-    assert ("clickstream_watermark_timestamp_seconds",) not in scrape(pipeline)
+    waiting = pipeline.one(
+        "SELECT extract(epoch FROM max(first)) FROM (SELECT min(first_record_at) AS first"
+        " FROM ledger.segments GROUP BY partition) s"
+    )
+    assert scrape(pipeline)["clickstream_watermark_timestamp_seconds",] <= waiting
     before = time.time()
     pipeline.aggregate_all(spark)
     pipeline.produce(values(50)[40:])
@@ -180,6 +184,36 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
         pipeline.one("SELECT extract(epoch FROM min(watermark))::float8 FROM ledger.watermarks")
     )
     assert before - 60 < watermark < before
+
+
+def test_a_record_on_an_idle_partition_does_not_set_the_watermark_back(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.create_topic()
+    pipeline.produce(values(4))
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.conn.execute("UPDATE ledger.segments SET last_record_at = last_record_at - interval '3 hours'")
+
+    def watermark() -> float:
+        return scrape(pipeline)["clickstream_watermark_timestamp_seconds",]
+
+    pipeline.plan()
+    seen = [watermark()]
+    assert seen[0] == pytest.approx(time.time(), abs=60)
+    pipeline.produce([(0, value) for _, value in values(5)[4:]])
+    for step in (
+        pipeline.plan,
+        pipeline.drain,
+        pipeline.plan,
+        lambda: pipeline.attempt(spark),
+        pipeline.plan,
+        lambda: pipeline.aggregate(spark),
+        pipeline.plan,
+    ):
+        step()
+        seen.append(watermark())
+    assert seen == sorted(seen)
+    landed = pipeline.one("SELECT extract(epoch FROM max(first_record_at))::float8 FROM ledger.segments")
+    assert max(seen[:-2]) <= landed < seen[-1]
 
 
 def test_a_released_batch_an_open_one_and_a_stopped_partition_show(pipeline: Pipeline) -> None:

@@ -88,6 +88,9 @@ def test_each_verdict_turns_with_what_it_is_about(healthy: Overview) -> None:
     assert wrong(replace(healthy, checks=check(status="down"))) == {"Running": "bad"}
     assert wrong(replace(healthy, checks=check(status="degraded"))) == {"Running": "attention"}
     assert wrong(replace(healthy, checks=check(checked_at=long_ago))) == {"Running": "unknown"}
+    for minutes, verdict in ((14, {"Running": "bad"}), (16, {"Running": "unknown"}), (7 * 60, {})):
+        gone = {"component": "gone", "status": "down", "checked_at": healthy.as_of - timedelta(minutes=minutes)}
+        assert wrong(replace(healthy, checks=[*healthy.checks, *check(**gone)])) == verdict
 
 
 def test_overdue_windows_recent_losses_and_endless_retention_are_found(pipeline: Pipeline, healthy: Overview) -> None:

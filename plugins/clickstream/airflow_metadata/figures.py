@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-STATEMENT_TIMEOUT_MS = 1_500  # each of the statements; Prometheus gives up after 10 s
+STATEMENT_TIMEOUT_MS = 1_500  # the first statement that a lock holds up ends the reading
 TRIGGERS = 3
 
 
@@ -103,8 +103,9 @@ def read(session: Session) -> Figures:
     heartbeat, import_errors, triggers = session.execute(text(STATE)).one()
     if triggers != TRIGGERS:
         raise ClickstreamError(
-            f"Airflow's database has {triggers} of the {TRIGGERS} triggers that count finished tasks and runs. Run"
-            " `python -m clickstream.airflow_metadata.migrate up`; after `airflow db reset`, `down base` before it."
+            f"Airflow's database has {triggers} of the {TRIGGERS} triggers that count finished tasks and runs. Make them:"
+            " `make up` in the embedded stack; elsewhere `python -m clickstream.airflow_metadata.migrate down 0001`, then"
+            " `up`, with PGHOST, PGPORT, PGDATABASE, PGUSER and PGPASSFILE of that database."
         )
     return Figures(
         counters=[Counter(**row) for row in session.execute(text(COUNTERS)).mappings()],

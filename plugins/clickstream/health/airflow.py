@@ -53,8 +53,9 @@ def look(installation: Installation) -> Finding:
         for sample in family.samples:
             samples[sample.name].append(sample)
     pools = {sample.labels["pool"] for sample in samples["airflow_pool_slots"]}
-    told = f"pools {', '.join(sorted(pools))}" if pools else "no word of pools"
-    return finding(f"Metrics of the exporter: {len(samples)}; {told}.", _problems(samples, pools))
+    return finding(
+        f"Metrics of the exporter: {len(samples)}; pools {', '.join(sorted(pools))}.", _problems(samples, pools)
+    )
 
 
 def _token(installation: Installation) -> str:
@@ -69,7 +70,8 @@ def _token(installation: Installation) -> str:
 
 
 def _problems(samples: Mapping[str, list[Sample]], pools: set[str]) -> Iterator[Problem]:
-    if pools and (missing := [pool for pool in POOLS if pool not in pools]):
+    readable = [sample.value for sample in samples["exporter_scrape_success"]] == [1]
+    if readable and (missing := [pool for pool in POOLS if pool not in pools]):
         yield Problem(
             Status.DOWN,
             f"Pool {', '.join(missing)} is missing, so its tasks never start: make it under Admin, Pools (embedded"
@@ -81,7 +83,7 @@ def _problems(samples: Mapping[str, list[Sample]], pools: set[str]) -> Iterator[
             f"{errors} DAG files can't be imported: see the import errors on the Dags page, or `airflow dags"
             " list-import-errors`.",
         )
-    if [sample.value for sample in samples["exporter_scrape_success"]] != [1]:
+    if not readable:
         yield Problem(
             Status.DEGRADED,
             "The exporter could not read all of its sources (exporter_scrape_success is not 1): the API server's log"

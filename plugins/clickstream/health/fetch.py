@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import httpx
 
 TIMEOUT_SECONDS = 5.0  # of each read and write; a check's deadline bounds the whole
@@ -19,12 +17,11 @@ def fetch(url: str, *, token: str | None = None) -> httpx.Response:
     Raises:
         NoAnswer: If there is no answer, or one with an error code.
     """
-    shown = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = httpx.get(url, headers=headers, timeout=TIMEOUT_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise NoAnswer(f"{shown} does not answer ({type(error).__name__}: {error}).") from error
+        raise NoAnswer(f"{url} does not answer ({type(error).__name__}: {error}).") from error
     if not answer.is_success:
-        raise NoAnswer(f"{shown} answers {answer.status_code}: {answer.text[:200]!r}.")
+        raise NoAnswer(f"{url} answers {answer.status_code}: {answer.text[:200]!r}.")
     return answer

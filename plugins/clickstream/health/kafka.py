@@ -1,7 +1,8 @@
 """Kafka: its metadata, the replicas of the topic, and the topic's settings as the contract wants them.
 
-Down is only what lets nothing be read or written, for then the drain waits. A wrong setting is degraded: waiting would
-not mend it, and Kafka's retention would go on.
+Down is only what lets no plan of the drain be made, for then it waits: brokers that don't answer, a topic that doesn't
+exist, a partition without a leader, whose end nobody knows. A wrong setting is degraded: waiting would not mend it, and
+Kafka's retention would go on.
 """
 
 from __future__ import annotations

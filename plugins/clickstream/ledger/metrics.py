@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import class_row, scalar_row
 
+from clickstream.ledger.snapshot import snapshot
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from psycopg import Connection
 
-STATEMENT_TIMEOUT_MS = 1_500  # each of a scrape's statements; Prometheus gives up after 10 s
+STATEMENT_TIMEOUT_MS = 1_500  # the first statement that a lock holds up ends the reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +136,7 @@ def read(conn: Connection[Any]) -> Figures:
     Raises:
         psycopg.Error: The ledger can't be read, or a statement took longer than `STATEMENT_TIMEOUT_MS`.
     """
-    with conn.transaction():
-        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        conn.execute("SELECT set_config('statement_timeout', %s, true)", [str(STATEMENT_TIMEOUT_MS)])
+    with snapshot(conn, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
         single = conn.cursor(row_factory=scalar_row)
         return Figures(
             totals=dict(conn.execute(TOTALS).fetchall()),

@@ -141,10 +141,10 @@ FROM (SELECT * FROM ledger.losses ORDER BY loss_id DESC LIMIT 20) l JOIN ledger.
 WHERE l.declared_at > now() - interval '24 hours' AND l.end_offset > l.first_offset ORDER BY l.loss_id DESC
 """
 
-# The drain runs every minute, so a day has no more batches than this.
+# A day has at most a batch for each drain, every minute, and one for each tick of the aggregation's own cron.
 REJECTS = """
 WITH day AS (
-    SELECT batch_id, landed FROM (SELECT * FROM ledger.batches ORDER BY batch_id DESC LIMIT 1500) b
+    SELECT batch_id, landed FROM (SELECT * FROM ledger.batches ORDER BY batch_id DESC LIMIT 2000) b
     WHERE published_at > now() - interval '24 hours'
 ), rejected AS (
     SELECT reason, sum(records)::bigint AS records, max(batch_id) AS newest

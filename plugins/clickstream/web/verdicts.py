@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FRESH_WITHIN = timedelta(minutes=5)  # the service level
 CHECKED_WITHIN = timedelta(minutes=15)  # three intervals of check_health
+GONE_AFTER = timedelta(hours=6)  # a component that is not checked for so long is no longer configured
 LEAST_HEADROOM_SECONDS = 2 * 3600.0
 
 
@@ -82,7 +83,9 @@ def _complete(seen: Overview) -> Verdict:
             remedy="Follow the remedy in its row below before Kafka's retention deletes more.",
         )
     short = [
-        row for row in seen.partitions if (row["headroom_seconds"] or LEAST_HEADROOM_SECONDS) < LEAST_HEADROOM_SECONDS
+        row
+        for row in seen.partitions
+        if row["headroom_seconds"] is not None and row["headroom_seconds"] < LEAST_HEADROOM_SECONDS
     ]
     if short:
         least = timedelta(seconds=max(min(row["headroom_seconds"] for row in short), 0))
@@ -144,18 +147,20 @@ def _correct(seen: Overview) -> Verdict:
 
 def _running(seen: Overview) -> Verdict:
     question = "Running"
-    if not seen.checks:
+    ages = {row["component"]: seen.as_of - row["checked_at"] for row in seen.checks}
+    current = [row for row in seen.checks if ages[row["component"]] <= CHECKED_WITHIN]
+    if not current:
         return Verdict(
             question=question,
             status="unknown",
-            finding="No component was checked yet.",
+            finding=f"No component was checked in the last {_span(CHECKED_WITHIN)}.",
             remedy="Unpause check_health, and look at its newest run.",
         )
     failing = {
-        status: ", ".join(row["component"] for row in seen.checks if row["status"] == status)
+        status: ", ".join(row["component"] for row in current if row["status"] == status)
         for status in ("down", "degraded")
     }
-    stale = [row["component"] for row in seen.checks if seen.as_of - row["checked_at"] > CHECKED_WITHIN]
+    stale = [component for component, age in ages.items() if CHECKED_WITHIN < age <= GONE_AFTER]
     finding = ". ".join(f"{status.capitalize()}: {names}" for status, names in failing.items() if names)
     if finding:
         return Verdict(
@@ -171,7 +176,7 @@ def _running(seen: Overview) -> Verdict:
             finding=f"Not checked in the last {_span(CHECKED_WITHIN)}: {', '.join(stale)}.",
             remedy="Look at check_health's newest run.",
         )
-    return Verdict(question=question, status="ok", finding=f"All {len(seen.checks)} components are well.")
+    return Verdict(question=question, status="ok", finding=f"All {len(current)} components are well.")
 
 
 def _names(rows: Iterable[Row]) -> str:

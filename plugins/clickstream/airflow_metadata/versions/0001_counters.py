@@ -1,7 +1,7 @@
-"""Counters of finished tasks and runs, fed by triggers in the very transactions that finish them.
+"""Counters of finished tasks and runs, fed by the triggers of the next migration.
 
-Deriving them from the tables themselves would lose what `airflow db clean` deletes and cost more the longer the
-history; listeners and StatsD never hear of a task that was killed.
+Deriving them from Airflow's tables would lose what `airflow db clean` deletes and cost more the longer the history;
+listeners and StatsD never hear of a task that was killed.
 
 A trigger only appends to `increments`, so that no transaction of Airflow ever waits for another because of it. One
 in a hundred also folds what is committed into `totals`, unless another one does so at this moment. A counter is the sum
@@ -67,52 +67,9 @@ CREATE FUNCTION clickstream.increments_of(
                  ('queued', extract(epoch FROM started - queued)::float8)) measured (series, seconds)
     WHERE state IN ('success', 'failed', 'skipped', 'up_for_retry') AND queued IS NOT NULL AND measured.seconds >= 0
 $$;
-
-CREATE FUNCTION clickstream.count_task() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO clickstream.increments
-    SELECT i.series, NEW.dag_id, NEW.task_id, i.label, 1, i.seconds, NEW.end_date
-    FROM clickstream.increments_of(NEW.state, NEW.start_date, NEW.end_date, NEW.duration, NEW.queued_dttm) i;
-    PERFORM clickstream.fold_sometimes();
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER clickstream_task_finished AFTER UPDATE OF state ON public.task_instance FOR EACH ROW
-    WHEN (clickstream.is_finished(NEW.state) AND NOT clickstream.is_finished(OLD.state))
-    EXECUTE FUNCTION clickstream.count_task();
-
-CREATE FUNCTION clickstream.count_added_tasks() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO clickstream.increments
-    SELECT i.series, a.dag_id, a.task_id, i.label, count(*), sum(i.seconds), max(a.end_date)
-    FROM added a, clickstream.increments_of(a.state, a.start_date, a.end_date, a.duration, a.queued_dttm) i
-    WHERE clickstream.is_finished(a.state)
-    GROUP BY i.series, a.dag_id, a.task_id, i.label;
-    IF FOUND THEN
-        PERFORM clickstream.fold_sometimes();
-    END IF;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER clickstream_task_added AFTER INSERT ON public.task_instance
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION clickstream.count_added_tasks();
-
-CREATE FUNCTION clickstream.count_run() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO clickstream.increments VALUES ('run', NEW.dag_id, '', NEW.state, 1, 0, coalesce(NEW.end_date, now()));
-    PERFORM clickstream.fold_sometimes();
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER clickstream_run_finished AFTER UPDATE OF state ON public.dag_run FOR EACH ROW
-    WHEN (NEW.state IN ('success', 'failed') AND coalesce(OLD.state, '') NOT IN ('success', 'failed'))
-    EXECUTE FUNCTION clickstream.count_run();
 """
 
 DOWNGRADE = """
-DROP TRIGGER IF EXISTS clickstream_run_finished ON public.dag_run;
-DROP TRIGGER IF EXISTS clickstream_task_added ON public.task_instance;
-DROP TRIGGER IF EXISTS clickstream_task_finished ON public.task_instance;
 DROP SCHEMA clickstream CASCADE;
 """
 

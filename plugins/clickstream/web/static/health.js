@@ -213,7 +213,7 @@ function showChecks({ checks, as_of }) {
 function showConservation({ audit }) {
   patch($("#conservation-note"), audit.length ? ["Audited ", time(audit[0].audited_at), "."] : []);
   rows("conservation", audit.map((row) =>
-    make("tr", { class: row.unaccounted && "broken" },
+    make("tr", { class: row.unaccounted ? "broken" : null },
       make("th", { scope: "row" }, row.check_name), count(row.value), count(row.unaccounted, { alarm: true }))),
   3, "Not audited yet. Unpause check_health, or run SELECT * FROM ledger.conservation.");
 }

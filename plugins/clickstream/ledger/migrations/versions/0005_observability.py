@@ -9,7 +9,7 @@ depends_on = None
 
 UPGRADE = """
 ALTER TABLE ledger.partitions ADD COLUMN caught_up_at timestamptz, ADD COLUMN retention_seconds double precision
-    CHECK (retention_seconds > 0);
+    CHECK (retention_seconds >= 0);
 COMMENT ON COLUMN ledger.partitions.caught_up_at IS
     'A time before which everything in the log is landed, as two successive plans found.';
 COMMENT ON COLUMN ledger.partitions.retention_seconds IS
@@ -197,9 +197,52 @@ COMMENT ON COLUMN ledger.batches.written_at IS
     'When publishing had written everything, right before its commit; published_at is when it began.';
 
 CREATE INDEX drains_by_run ON ledger.drains (dag_run_id);
+
+CREATE OR REPLACE VIEW ledger.watermarks AS
+SELECT p.topic, p.topic_id, p.partition,
+       greatest(
+           (SELECT s.last_record_at FROM ledger.segments s
+            WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_record_at IS NOT NULL
+              AND s.batch_id IS NOT NULL AND NOT EXISTS (
+                  SELECT FROM ledger.batches b WHERE b.batch_id = s.batch_id AND b.state = 'open')
+            ORDER BY s.last_record_at DESC LIMIT 1),
+           CASE WHEN p.stopped IS NULL AND p.closed_at IS NULL AND p.settled
+                 AND p.next_offset >= p.log_end_offset AND NOT EXISTS (
+               SELECT FROM ledger.unpublished_segments s
+               WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND s.first_offset < p.log_end_offset)
+           THEN p.observed_at END,
+           least(p.caught_up_at, (
+               SELECT min(s.first_record_at) FROM ledger.unpublished_segments s
+               WHERE s.topic_id = p.topic_id AND s.partition = p.partition))
+       ) AS watermark
+FROM ledger.partitions p
+WHERE p.closed_at IS NULL OR EXISTS (
+    SELECT FROM ledger.unpublished_segments s WHERE s.topic_id = p.topic_id AND s.partition = p.partition);
+COMMENT ON VIEW ledger.watermarks IS
+    'Per partition, the greatest of: the greatest published record timestamp; the time of the last plan, where all that'
+    ' it saw is published; the earlier of caught_up_at and the least timestamp that is landed but not published.';
 """
 
 DOWNGRADE = """
+CREATE OR REPLACE VIEW ledger.watermarks AS
+SELECT p.topic, p.topic_id, p.partition,
+       greatest(
+           (SELECT s.last_record_at FROM ledger.segments s
+            WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_record_at IS NOT NULL
+              AND s.batch_id IS NOT NULL AND NOT EXISTS (
+                  SELECT FROM ledger.batches b WHERE b.batch_id = s.batch_id AND b.state = 'open')
+            ORDER BY s.last_record_at DESC LIMIT 1),
+           CASE WHEN p.stopped IS NULL AND p.closed_at IS NULL AND p.settled
+                 AND p.next_offset >= p.log_end_offset AND NOT EXISTS (
+               SELECT FROM ledger.unpublished_segments s
+               WHERE s.topic_id = p.topic_id AND s.partition = p.partition AND s.first_offset < p.log_end_offset)
+           THEN p.observed_at END
+       ) AS watermark
+FROM ledger.partitions p
+WHERE p.closed_at IS NULL OR EXISTS (
+    SELECT FROM ledger.unpublished_segments s WHERE s.topic_id = p.topic_id AND s.partition = p.partition);
+COMMENT ON VIEW ledger.watermarks IS
+    'Per partition: the greatest published record timestamp or, where all that a plan saw is published, its time.';
 DROP INDEX ledger.drains_by_run;
 ALTER TABLE ledger.batches DROP COLUMN written_at;
 DROP INDEX ledger.segments_historic;
