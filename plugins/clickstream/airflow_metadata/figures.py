@@ -103,9 +103,9 @@ def read(session: Session) -> Figures:
     heartbeat, import_errors, triggers = session.execute(text(STATE)).one()
     if triggers != TRIGGERS:
         raise ClickstreamError(
-            f"Airflow's database has {triggers} of the {TRIGGERS} triggers that count finished tasks and runs. Make them:"
-            " `make up` in the embedded stack; elsewhere `python -m clickstream.airflow_metadata.migrate down 0001`, then"
-            " `up`, with PGHOST, PGPORT, PGDATABASE, PGUSER and PGPASSFILE of that database."
+            f"Airflow's database has {triggers} of the {TRIGGERS} triggers that count finished tasks and runs. Make"
+            " them: `make up` in the embedded stack; elsewhere `python -m clickstream.airflow_metadata.migrate down"
+            " 0001`, then `up`, with PGHOST, PGPORT, PGDATABASE, PGUSER and PGPASSFILE of that database."
         )
     return Figures(
         counters=[Counter(**row) for row in session.execute(text(COUNTERS)).mappings()],
