@@ -316,3 +316,28 @@ def test_triggers_give_up_on_a_busy_table_soon(stack: Stack, database: str, conn
         assert time.monotonic() - began < 30
     assert "lock timeout" in str(caught.value.stderr)
     assert counted(stack, database, "task") == {}
+
+
+def test_the_cost_of_a_scrape_does_not_grow_with_finished_tasks(stack: Stack, database: str, conn: Connection) -> None:
+    touched = []
+    with superuser(stack, database) as other:
+        for runs in (1_000, 20_000):
+            other.execute("TRUNCATE dag_run CASCADE")
+            other.execute(
+                "INSERT INTO dag_run (dag_id, run_id, run_type, run_after, state, clear_number, span_status)"
+                f" SELECT 'd', n::text, 'manual', now(), 'success', 0, 'ended' FROM generate_series(1, {runs}) n"
+            )
+            other.execute(
+                "INSERT INTO task_instance (id, dag_id, task_id, run_id, map_index, try_number, max_tries, state, pool,"
+                " pool_slots, span_status) SELECT gen_random_uuid(), dag_id, 't', run_id, -1, 1, 2, state,"
+                " 'default_pool', 1, 'ended' FROM dag_run"
+            )
+            other.execute("VACUUM ANALYZE")
+            touched.append({query: blocks(conn, query) for query in (figures.COUNTERS, figures.POOLS, figures.STATE)})
+    few, many = touched
+    assert {query: (few[query], many[query]) for query in few if many[query] > 1.5 * few[query] + 20} == {}
+
+
+def blocks(conn: Connection, query: str) -> int:
+    ((plan,),) = conn.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode()).fetchall()
+    return int(plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"])

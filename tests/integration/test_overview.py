@@ -1,4 +1,4 @@
-"""What the page Pipeline health reads of the ledger, its verdicts, and that it costs the same however long history."""
+"""What the page Pipeline health reads of the ledger, its verdicts; it and a scrape cost the same however long history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from clickstream.ledger import overview
+from clickstream.ledger import metrics, overview
 from clickstream.ledger.overview import Overview
 from clickstream.web.verdicts import verdicts
 from tests.conftest import superuser
@@ -139,9 +139,10 @@ INSERT INTO ledger.losses (topic_id, partition, first_offset, end_offset, kind, 
 SELECT 'id', 0, n, n + 1, 'expired', 'test', 'run' FROM made;
 DROP TABLE made
 """
-QUERIES = {
-    name: query
-    for name, query in vars(overview).items()
+QUERIES = {  # of the page, and of a scrape
+    f"{module.__name__}.{name}": query
+    for module in (overview, metrics)
+    for name, query in vars(module).items()
     if name.isupper() and isinstance(query, str) and name != "BATCH"
 }
 
@@ -170,7 +171,7 @@ def test_cost_and_rows_do_not_grow_with_history(pipeline: Pipeline) -> None:
             cursor.execute("VACUUM ANALYZE")
             touched.append(blocks(conn, batches))
     before, after = touched
-    assert len(QUERIES) == 15
+    assert len(QUERIES) == 15 + 8
     grown = {name: (before[name], after[name]) for name in QUERIES if after[name] > 1.5 * before[name] + 100}
     assert grown == {}, f"blocks touched at {few} and at {many} batches"
     seen = overview.read(pipeline.conn, batch_id=many, drain_run=f"run {many}")
