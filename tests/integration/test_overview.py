@@ -1,4 +1,4 @@
-"""What the page Pipeline health reads of the ledger, its verdicts; it and a scrape cost the same however long history."""
+"""What the page Pipeline health reads, its verdicts; the page and a scrape cost the same however long history is."""
 
 from __future__ import annotations
 
