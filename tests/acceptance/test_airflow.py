@@ -54,14 +54,6 @@ def running(stack: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - t
 
 
 @pytest.fixture
-def checked(running: Stack) -> Iterator[None]:
-    """check_health on its schedule; not while a test takes components down, for the drain would wait longer than that."""
-    pause(running, paused=False, dags=["check_health"])
-    yield
-    pause(running, paused=True, dags=["check_health"])
-
-
-@pytest.fixture
 def published(running: Stack) -> Iterator[Pipeline]:
     """A view on what the stack's own DAGs publish."""
     settings = Settings(
@@ -115,9 +107,7 @@ def published_exactly(view: Pipeline, burst: dict[str, Any]) -> None:
 
 
 def test_the_demo_balances_and_what_it_shows_equals_the_oracle(
-    published: Pipeline,
-    checked: None,  # noqa: ARG001 - the demo triggers it
-    monkeypatch: pytest.MonkeyPatch,
+    published: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed, shown = io.StringIO(), dict[str, list[dict[str, Any]]]()
 
