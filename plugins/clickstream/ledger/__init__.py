@@ -1,1 +1,1 @@
-"""The ledger: offsets, segments, batches and event files. All SQL of the pipeline lives here."""
+"""The ledger: offsets, segments, batches and event files. All SQL on it and on the results lives here."""
