@@ -87,6 +87,7 @@ class Rule:
         fires: `lt` or `gt`: below or above the threshold.
         threshold: In the unit of the query's number.
         severity: `page` wakes somebody, `ticket` waits for the morning.
+        component: What of the pipeline it is about.
         summary: One line for the one who is called; may name labels.
         description: What it means.
     """
@@ -96,6 +97,7 @@ class Rule:
     fires: Literal["lt", "gt"]
     threshold: float
     severity: Literal["page", "ticket"]
+    component: Literal["results", "producers"]
     summary: str
     description: str
 
@@ -130,7 +132,7 @@ class Rule:
             .for_val("0s")
             .no_data_state("OK")
             .exec_err_state("Error")
-            .labels({"severity": self.severity})
+            .labels({"severity": self.severity, "owner": "grafana", "component": self.component})
             .annotations(
                 {
                     "summary": self.summary,
@@ -148,6 +150,7 @@ RULES = (
         fires="lt",
         threshold=0.25,
         severity="page",
+        component="results",
         summary="Purchases of the last complete hour are below a quarter of what is usual at this hour",
         description="Compared with the median of the same hour of the last seven days, if that is 20 or more.",
     ),
@@ -157,6 +160,7 @@ RULES = (
         fires="lt",
         threshold=0.2,
         severity="ticket",
+        component="results",
         summary="Events of {{ $labels.dimension }} {{ $labels.value }} are below a fifth of what is usual at this hour",
         description="All other events are at least half of what is usual. Compared with the median of the same hour"
         " of the last seven days, if that is 100 events or more, and 20 or more of all others.",
@@ -167,6 +171,7 @@ RULES = (
         fires="lt",
         threshold=0.2,
         severity="ticket",
+        component="results",
         summary="Views of {{ $labels.page }} are below a fifth of what is usual at this hour",
         description="Views of all other pages are at least half of what is usual. Compared with the median of the same"
         " hour of the last seven days, if that is 100 views or more, and 20 or more of all others.",
@@ -177,6 +182,7 @@ RULES = (
         fires="gt",
         threshold=100,
         severity="ticket",
+        component="producers",
         summary="More than 100 records of producer {{ $labels.producer_id }} were rejected within an hour",
         description="Counted in the samples that batches published in the last hour keep, so there may be more.",
     ),

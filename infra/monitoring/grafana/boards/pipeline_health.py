@@ -23,7 +23,7 @@ from infra.monitoring.grafana.queries import course, now, rows
 
 FRESHNESS = "time() - clickstream_watermark_timestamp_seconds"
 FRESH_SECONDS = 300  # the service level: fresher than this 99 % of the time
-HOUR = 3600
+HEADROOM_SECONDS = 7200  # below it the alert RetentionHeadroomLow pages
 STATUS = words({"ok": ("ok", GOOD), "degraded": ("degraded", WARNING), "down": ("down", BAD)})
 
 BATCHES = """
@@ -91,7 +91,7 @@ VERDICT = (
         description="How long Kafka still keeps the oldest record that may not be landed; at 0 records are lost for"
         " ever. Endless where the topic keeps everything.",
         unit="s",
-        steps=good_above(2 * HOUR, 6 * HOUR),
+        steps=good_above(HEADROOM_SECONDS, 3 * HEADROOM_SECONDS),
     ),
     number(
         "Correct: unaccounted",
@@ -203,7 +203,7 @@ STAGES = (
         course("clickstream_retention_headroom_seconds", "{{topic}}/{{partition}}"),
         description="The line is where the alert pages.",
         unit="s",
-        steps=((None, BAD), (2 * HOUR, GOOD)),
+        steps=((None, BAD), (HEADROOM_SECONDS, GOOD)),
         width=8,
     ),
     chart(
