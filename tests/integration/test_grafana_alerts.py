@@ -214,6 +214,6 @@ def test_a_producer_whose_records_are_rejected_fires_and_the_others_do_not(pipel
 
 def test_rejects_of_long_ago_or_of_nobody_stay_silent(pipeline: Pipeline, fires: Fires) -> None:
     rejected(pipeline, *['{"producerId":"lambda-7"}'] * 200, hours_ago=1.5)
-    assert fires("ProducerRejected", without="WHERE published_at > now() - interval '1 hour'")
+    assert fires("ProducerRejected", without="WHERE b.published_at > now() - interval '1 hour'")
     rejected(pipeline, *["plain text", None, '{"producerId":"a person, with spaces"}', '{"producerId":7}'] * 100)
     assert fires("ProducerRejected") == []

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models.alerting import RelativeTimeRange
 from grafana_foundation_sdk.models.common import DataSourceRef
 
 from infra.monitoring.grafana.links import PROMETHEUS_URL
-from infra.monitoring.grafana.queries import POSTGRESQL, rows
+from infra.monitoring.grafana.queries import NEWEST_BATCHES, POSTGRESQL, rows
 
 # Not the dashboards' folder: alerts are provisioned before it exists, and would make a second one of its name.
 FOLDER, FOLDER_UID = "Clickstream alerts", "clickstream-alerts"
@@ -71,9 +71,12 @@ WHERE usual.days >= 3 AND usual_of.counted >= 100 AND usual_of.rest >= 20
 """
 
 
-PRODUCERS = """
-SELECT producer_id, sum(records)::double precision AS rejected FROM ledger.rejections_by_producer
-WHERE published_at > now() - interval '1 hour' GROUP BY producer_id
+PRODUCERS = f"""
+SELECT r.producer_id, sum(r.records)::double precision AS rejected
+FROM ({NEWEST_BATCHES}) b CROSS JOIN LATERAL (
+    SELECT producer_id, sum(records) AS records FROM ledger.rejections_by_producer
+    WHERE batch_id = b.batch_id GROUP BY producer_id) r
+WHERE b.published_at > now() - interval '1 hour' GROUP BY r.producer_id
 """
 
 
