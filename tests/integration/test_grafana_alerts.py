@@ -17,6 +17,8 @@ from tests.pipeline import Pipeline
 
 Fires = Callable[..., list[dict[str, Any]]]
 COMPARE = {"lt": operator.lt, "gt": operator.gt}
+DEVICES = {"desktop": 600, "mobile": 1400}
+PAGES = {"/": 1200, "/cart": 400}
 LAST = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 
 
@@ -54,20 +56,20 @@ def hour(
     audience: dict[str, int] | None = None,
     pages: dict[str, int] | None = None,
 ) -> None:
-    """Publish the hour of LAST so many days before it, by hand and complete: views and purchases alone."""
-    counts = audience or {"desktop": 400, "mobile": 600}
-    views = pages or {"/": 700, "/cart": 300}
+    """Publish the hour of LAST so many days before it, by hand and complete; carts are what makes up the events."""
+    events, views = audience or DEVICES, pages or PAGES
+    of_all, viewed = sum(events.values()), sum(views.values())
     start = LAST - timedelta(days=days_ago)
     pipeline.conn.execute(
         "INSERT INTO analytics.traffic_by_window (window_start, window_minutes, events, page_views, add_to_carts,"
         " purchases, logins, logouts, users, sessions, status, batch_id)"
-        " VALUES (%s, 60, %s, %s, 0, %s, 0, 0, 9, 9, 'complete', 1)",
-        (start, sum(counts.values()) + purchases, sum(counts.values()), purchases),
+        " VALUES (%s, 60, %s, %s, %s, %s, 0, 0, 9, 9, 'complete', 1)",
+        (start, of_all, viewed, of_all - viewed - purchases, purchases),
     )
     with pipeline.conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO analytics.audience_by_window VALUES (%s, 60, 'device', %s, %s, 1, 1, 0)",
-            [(start, value, events) for value, events in counts.items()],
+            [(start, value, number) for value, number in events.items()],
         )
         cursor.executemany(
             "INSERT INTO analytics.pages_by_window VALUES (%s, 60, %s, %s, 1, 1)",
@@ -80,6 +82,10 @@ def week(pipeline: Pipeline) -> None:
         hour(pipeline, days_ago)
 
 
+GOES_ON = {
+    "AudienceCollapses": "\n  AND t.events - coalesce(v.events, 0) >= usual_of.rest / 2",
+    "PageCollapses": "\n  AND t.page_views - coalesce(v.views, 0) >= usual_of.rest / 2",
+}
 RESULTS = ("PurchasesVanish", "AudienceCollapses", "PageCollapses")
 SILENCE: dict[str, list[dict[str, Any]]] = {name: [] for name in RESULTS}
 
@@ -91,7 +97,7 @@ def test_nothing_fires_without_data(fires: Fires, name: str) -> None:
 
 def test_nothing_fires_on_an_ordinary_hour(pipeline: Pipeline, fires: Fires) -> None:
     week(pipeline)
-    hour(pipeline, 0, purchases=30, audience={"desktop": 300, "mobile": 500}, pages={"/": 600, "/cart": 200})
+    hour(pipeline, 0, purchases=30, audience={"desktop": 400, "mobile": 1100}, pages={"/": 900, "/cart": 300})
     assert {name: fires(name) for name in RESULTS} == SILENCE
 
 
@@ -114,10 +120,19 @@ def test_an_hour_without_any_event_fires_for_purchases_alone(pipeline: Pipeline,
 
 def test_a_fall_of_all_traffic_is_no_collapse_of_its_parts(pipeline: Pipeline, fires: Fires) -> None:
     week(pipeline)
-    hour(pipeline, 0, audience={"desktop": 40, "mobile": 60}, pages={"/": 70, "/cart": 30})
-    for name in ("AudienceCollapses", "PageCollapses"):
+    hour(pipeline, 0, audience={"desktop": 60, "mobile": 140}, pages={"/": 120, "/cart": 40})
+    for name, goes_on in GOES_ON.items():
         assert fires(name) == []
-        assert fires(name, without=" AND t.events >= usual.events / 2")
+        assert len(fires(name, without=goes_on)) == 2
+
+
+def test_what_is_nearly_all_of_the_traffic_has_no_rest_to_compare_with(pipeline: Pipeline, fires: Fires) -> None:
+    for days_ago in range(1, 8):
+        hour(pipeline, days_ago, audience={"desktop": 1981, "mobile": 19}, pages={"/": 1581, "/cart": 19})
+    hour(pipeline, 0, audience={"desktop": 190, "mobile": 10}, pages={"/": 150, "/cart": 10})
+    for name in GOES_ON:
+        assert fires(name) == []
+        assert fires(name, without=" AND usual_of.rest >= 20")
 
 
 def test_few_purchases_or_few_days_to_compare_with_stay_silent(pipeline: Pipeline, fires: Fires) -> None:
@@ -127,27 +142,37 @@ def test_few_purchases_or_few_days_to_compare_with_stay_silent(pipeline: Pipelin
     assert {name: fires(name) for name in RESULTS} == SILENCE
     assert all(fires(name, without="usual.days >= 3 AND ") for name in RESULTS)
     for days_ago in (3, 4, 5, 6, 7):
-        hour(pipeline, days_ago, purchases=19, audience={"desktop": 1000, "mobile": 99}, pages={"/": 1000, "/cart": 99})
+        hour(pipeline, days_ago, purchases=19, audience={"desktop": 1000, "mobile": 99}, pages={"/": 900, "/cart": 99})
     assert {name: fires(name) for name in RESULTS} == SILENCE
     assert fires("PurchasesVanish", without=" AND usual.purchases >= 20")
     assert fires("AudienceCollapses", without=" AND usual_of.counted >= 100")
     assert fires("PageCollapses", without=" AND usual_of.counted >= 100")
 
 
-@pytest.mark.parametrize("left", [{"desktop": 900}, {"desktop": 900, "mobile": 119}])
+@pytest.mark.parametrize("left", [{"desktop": 600}, {"desktop": 600, "mobile": 279}])
 def test_an_audience_that_collapses_fires(pipeline: Pipeline, fires: Fires, left: dict[str, int]) -> None:
     week(pipeline)
-    hour(pipeline, 0, audience=left)
-    share = left.get("mobile", 0) / 600
+    hour(pipeline, 0, audience=left, pages={"/": 360, "/cart": 120})
+    share = left.get("mobile", 0) / 1400
     assert fires("AudienceCollapses") == [{"dimension": "device", "value": "mobile", "share_of_usual": share}]
     assert fires("PageCollapses") == []
 
 
-def test_a_page_that_collapses_fires(pipeline: Pipeline, fires: Fires) -> None:
+@pytest.mark.parametrize(
+    ("left", "page"), [({"/": 1200, "/cart": 79}, "/cart"), ({"/cart": 400}, "/"), ({"/": 239, "/cart": 400}, "/")]
+)
+def test_a_page_that_collapses_fires(pipeline: Pipeline, fires: Fires, left: dict[str, int], page: str) -> None:
     week(pipeline)
-    hour(pipeline, 0, pages={"/": 950, "/cart": 50})
-    assert fires("PageCollapses") == [{"page": "/cart", "share_of_usual": 50 / 300}]
+    hour(pipeline, 0, audience={"desktop": 240, "mobile": 560 + left.get("/", 0)}, pages=left)
+    assert fires("PageCollapses") == [{"page": page, "share_of_usual": left.get(page, 0) / PAGES[page]}]
     assert fires("AudienceCollapses") == []
+
+
+def test_carts_and_purchases_do_not_stand_for_the_views_of_other_pages(pipeline: Pipeline, fires: Fires) -> None:
+    for days_ago in range(1, 8):
+        hour(pipeline, days_ago, pages={"/": 400, "/cart": 400})
+    hour(pipeline, 0, audience={"desktop": 400, "mobile": 900}, pages={"/": 40, "/cart": 40})
+    assert fires("PageCollapses") == []
 
 
 def test_what_comes_only_on_some_days_is_not_missed_on_others(pipeline: Pipeline, fires: Fires) -> None:
@@ -189,6 +214,6 @@ def test_a_producer_whose_records_are_rejected_fires_and_the_others_do_not(pipel
 
 def test_rejects_of_long_ago_or_of_nobody_stay_silent(pipeline: Pipeline, fires: Fires) -> None:
     rejected(pipeline, *['{"producerId":"lambda-7"}'] * 200, hours_ago=1.5)
-    assert fires("ProducerRejected", without="WHERE published_at > now() - interval '1 hour'")
+    assert fires("ProducerRejected", without="WHERE b.published_at > now() - interval '1 hour'")
     rejected(pipeline, *["plain text", None, '{"producerId":"a person, with spaces"}', '{"producerId":7}'] * 100)
     assert fires("ProducerRejected") == []

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models.alerting import RelativeTimeRange
 from grafana_foundation_sdk.models.common import DataSourceRef
 
 from infra.monitoring.grafana.links import PROMETHEUS_URL
-from infra.monitoring.grafana.queries import POSTGRESQL, rows
+from infra.monitoring.grafana.queries import NEWEST_BATCHES, POSTGRESQL, rows
 
 # Not the dashboards' folder: alerts are provisioned before it exists, and would make a second one of its name.
 FOLDER, FOLDER_UID = "Clickstream alerts", "clickstream-alerts"
@@ -27,14 +27,12 @@ HOURS = """
 WITH last AS (
     SELECT date_trunc('hour', complete_until, 'UTC') - interval '1 hour' AS hour FROM analytics.completeness
 ), days AS (
-    SELECT t.window_start AS hour, t.events, t.purchases
+    SELECT t.window_start AS hour, t.events, t.page_views, t.purchases
     FROM last CROSS JOIN generate_series(1, 7) ago
     JOIN analytics.traffic_by_window t
         ON t.window_minutes = 60 AND t.window_start = last.hour - ago * interval '24 hours'
 ), usual AS (
-    SELECT count(*) AS days, percentile_cont(0.5) WITHIN GROUP (ORDER BY events) AS events,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY purchases) AS purchases
-    FROM days
+    SELECT count(*) AS days, percentile_cont(0.5) WITHIN GROUP (ORDER BY purchases) AS purchases FROM days
 )
 """.strip()
 
@@ -47,15 +45,19 @@ WHERE usual.days >= 3 AND usual.purchases >= 20
 """
 
 
-def _collapse(source: str, labels: tuple[str, ...], number: str) -> str:
-    """Compare each value's hour with its usual one, while the traffic as a whole goes on."""
+def _collapse(source: str, labels: tuple[str, ...], number: str, whole: str) -> str:
+    """Compare each value's hour with its usual one, while the rest goes on: the whole without the value.
+
+    The whole is what the numbers of all values add up to, so the rest does not fall with the value, however large.
+    """
     names = ", ".join(labels)
     return f"""
 {HOURS}, before AS (
     SELECT v.{", v.".join(labels)}, v.window_start AS hour, v.{number} AS counted
     FROM days JOIN analytics.{source} v ON v.window_minutes = 60 AND v.window_start = days.hour
 ), usual_of AS (
-    SELECT {names}, percentile_cont(0.5) WITHIN GROUP (ORDER BY coalesce(b.counted, 0)) AS counted
+    SELECT {names}, percentile_cont(0.5) WITHIN GROUP (ORDER BY coalesce(b.counted, 0)) AS counted,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY days.{whole} - coalesce(b.counted, 0)) AS rest
     FROM (SELECT DISTINCT {names} FROM before) v CROSS JOIN days LEFT JOIN before b USING ({names}, hour)
     GROUP BY {names}
 )
@@ -64,13 +66,17 @@ FROM last CROSS JOIN usual CROSS JOIN usual_of
 JOIN analytics.traffic_by_window t ON t.window_minutes = 60 AND t.window_start = last.hour
 LEFT JOIN (SELECT {names}, window_start, {number} FROM analytics.{source} WHERE window_minutes = 60) v
     USING ({names}, window_start)
-WHERE usual.days >= 3 AND usual_of.counted >= 100 AND t.events >= usual.events / 2
+WHERE usual.days >= 3 AND usual_of.counted >= 100 AND usual_of.rest >= 20
+  AND t.{whole} - coalesce(v.{number}, 0) >= usual_of.rest / 2
 """
 
 
-PRODUCERS = """
-SELECT producer_id, sum(records)::double precision AS rejected FROM ledger.rejections_by_producer
-WHERE published_at > now() - interval '1 hour' GROUP BY producer_id
+PRODUCERS = f"""
+SELECT r.producer_id, sum(r.records)::double precision AS rejected
+FROM ({NEWEST_BATCHES}) b CROSS JOIN LATERAL (
+    SELECT producer_id, sum(records) AS records FROM ledger.rejections_by_producer
+    WHERE batch_id = b.batch_id GROUP BY producer_id) r
+WHERE b.published_at > now() - interval '1 hour' GROUP BY r.producer_id
 """
 
 
@@ -84,6 +90,7 @@ class Rule:
         fires: `lt` or `gt`: below or above the threshold.
         threshold: In the unit of the query's number.
         severity: `page` wakes somebody, `ticket` waits for the morning.
+        component: What of the pipeline it is about.
         summary: One line for the one who is called; may name labels.
         description: What it means.
     """
@@ -93,6 +100,7 @@ class Rule:
     fires: Literal["lt", "gt"]
     threshold: float
     severity: Literal["page", "ticket"]
+    component: Literal["results", "producers"]
     summary: str
     description: str
 
@@ -127,7 +135,7 @@ class Rule:
             .for_val("0s")
             .no_data_state("OK")
             .exec_err_state("Error")
-            .labels({"severity": self.severity})
+            .labels({"severity": self.severity, "owner": "grafana", "component": self.component})
             .annotations(
                 {
                     "summary": self.summary,
@@ -145,28 +153,31 @@ RULES = (
         fires="lt",
         threshold=0.25,
         severity="page",
+        component="results",
         summary="Purchases of the last complete hour are below a quarter of what is usual at this hour",
         description="Compared with the median of the same hour of the last seven days, if that is 20 or more.",
     ),
     Rule(
         name="AudienceCollapses",
-        query=_collapse("audience_by_window", ("dimension", "value"), "events"),
+        query=_collapse("audience_by_window", ("dimension", "value"), "events", "events"),
         fires="lt",
         threshold=0.2,
         severity="ticket",
+        component="results",
         summary="Events of {{ $labels.dimension }} {{ $labels.value }} are below a fifth of what is usual at this hour",
-        description="The rest of the traffic goes on. Compared with the median of the same hour of the last seven days,"
-        " if that is 100 events or more.",
+        description="All other events are at least half of what is usual. Compared with the median of the same hour"
+        " of the last seven days, if that is 100 events or more, and 20 or more of all others.",
     ),
     Rule(
         name="PageCollapses",
-        query=_collapse("pages_by_window", ("page",), "views"),
+        query=_collapse("pages_by_window", ("page",), "views", "page_views"),
         fires="lt",
         threshold=0.2,
         severity="ticket",
+        component="results",
         summary="Views of {{ $labels.page }} are below a fifth of what is usual at this hour",
-        description="The rest of the traffic goes on. Compared with the median of the same hour of the last seven days,"
-        " if that is 100 views or more.",
+        description="Views of all other pages are at least half of what is usual. Compared with the median of the same"
+        " hour of the last seven days, if that is 100 views or more, and 20 or more of all others.",
     ),
     Rule(
         name="ProducerRejected",
@@ -174,6 +185,7 @@ RULES = (
         fires="gt",
         threshold=100,
         severity="ticket",
+        component="producers",
         summary="More than 100 records of producer {{ $labels.producer_id }} were rejected within an hour",
         description="Counted in the samples that batches published in the last hour keep, so there may be more.",
     ),

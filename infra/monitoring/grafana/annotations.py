@@ -6,8 +6,11 @@ from grafana_foundation_sdk.models.dashboard import AnnotationQuery
 
 from infra.monitoring.grafana.queries import POSTGRESQL, PROMETHEUS, course, rows
 
-# A version that nobody served in the hour before; a minute is left out, for the scrape in which both are there.
-DEPLOYMENTS = "count by (version) (build_info) unless count by (version) (last_over_time(build_info[1h] offset 1m))"
+# A build that nobody served in the hour before; a minute is left out, for the scrape in which both are there.
+DEPLOYMENTS = (
+    "count by (version, revision) (build_info)"
+    " unless count by (version, revision) (last_over_time(build_info[1h] offset 1m))"
+)
 
 HISTORIC = """
 SELECT a.created_at AS time, sum(s.historic) || ' historic records landed' AS text, 'historic' AS tags
@@ -30,9 +33,9 @@ def of_dashboard() -> list[Builder[AnnotationQuery]]:
         _annotation("Deployments", "blue")
         .datasource(PROMETHEUS)
         .target(course(DEPLOYMENTS).interval("60s").ref_id("Anno"))
-        .title_format("Version {{version}}")
-        .text_format("This version is served for the first time within an hour.")
-        .tag_keys("version"),
+        .title_format("Version {{version}}, revision {{revision}}")
+        .text_format("This build is served for the first time within an hour.")
+        .tag_keys("version,revision"),
         _annotation("Historic loads", "purple").datasource(POSTGRESQL).target(rows(HISTORIC).ref_id("Anno")),
         _annotation("Declared losses", "red").datasource(POSTGRESQL).target(rows(LOSSES).ref_id("Anno")),
     ]

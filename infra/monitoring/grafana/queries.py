@@ -11,6 +11,11 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="clickstream-prometheus")
 POSTGRESQL = DataSourceRef(type_val="grafana-postgresql-datasource", uid="clickstream-postgresql")
 
+# Texts of rejected records are long, and masking them or finding their producer takes time: only few batches are read.
+NEWEST_BATCHES = """
+SELECT batch_id, published_at, rejected FROM ledger.batches ORDER BY batch_id DESC LIMIT 500
+""".strip()
+
 
 class SqlQuery(Dataquery):
     """A query of Grafana's PostgreSQL data source; the SDK has no model for it."""

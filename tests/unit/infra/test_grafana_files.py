@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,47 @@ def test_links_from_airflow_lead_to_a_dashboard_that_is_provisioned() -> None:
     assert led_to <= {board(path)["uid"] for path in BOARDS}
 
 
+def compared(rule: str) -> float:
+    """The number with which a rule of Prometheus compares."""
+    files = [load(path) for path in (REPOSITORY / "infra" / "monitoring" / "rules").glob("*.yml")]
+    (expression,) = (
+        one["expr"]
+        for file in files
+        for group in file["groups"]
+        for one in group["rules"]
+        if rule in {one.get("alert"), one.get("record")}
+    )
+    (number,) = re.findall(r"[<>] (?:bool )?([\d.]+(?: \* [\d.]+)*)", expression)
+    return math.prod(float(factor) for factor in number.split(" * "))
+
+
+@pytest.mark.parametrize(
+    ("title", "rule"),
+    [
+        ("Fresh: age of the results", "pipeline:freshness_violated:bool"),
+        ("Age of the results", "pipeline:freshness_violated:bool"),
+        ("Time until Kafka deletes", "RetentionHeadroomLow"),
+        ("Time until Kafka deletes, by partition", "RetentionHeadroomLow"),
+        ("How long a batch takes, 95th percentile by stage", "BatchSlow"),
+        ("Rejected, share of the last hour", "RejectRatioHigh"),
+        ("Least disk left", "DiskFilling"),
+        ("Disk free", "DiskFilling"),
+    ],
+)
+def test_a_panel_turns_red_where_the_alert_of_prometheus_fires(title: str, rule: str) -> None:
+    (panel,) = (panel for path in BOARDS for panel in board(path)["panels"] if panel["title"] == title)
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    red = [step["color"] for step in steps].index("red")
+    assert steps[red or 1]["value"] == compared(rule)
+
+
 @pytest.mark.parametrize("name", rules())
-def test_every_rule_has_a_place_a_severity_and_a_runbook(name: str) -> None:
+def test_every_rule_has_a_place_labels_and_a_runbook(name: str) -> None:
     rule = rules()[name]
     assert (rule["folderUID"], rule["ruleGroup"]) == ("clickstream-alerts", "clickstream-results")
-    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert rule["labels"].pop("severity") in {"page", "ticket"}
+    component = "producers" if name == "ProducerRejected" else "results"
+    assert rule["labels"] == {"owner": "grafana", "component": component}
     assert rule["annotations"]["runbook_url"] == f"http://127.0.0.1:9090/user/{name}.md"
     page = (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {name}\n")

@@ -19,11 +19,11 @@ from infra.monitoring.grafana.panels import (
     states,
     words,
 )
-from infra.monitoring.grafana.queries import course, now, rows
+from infra.monitoring.grafana.queries import NEWEST_BATCHES, course, now, rows
 
 FRESHNESS = "time() - clickstream_watermark_timestamp_seconds"
 FRESH_SECONDS = 300  # the service level: fresher than this 99 % of the time
-HOUR = 3600
+HEADROOM_SECONDS = 7200  # below it the alert RetentionHeadroomLow pages
 STATUS = words({"ok": ("ok", GOOD), "degraded": ("degraded", WARNING), "down": ("down", BAD)})
 
 BATCHES = """
@@ -55,16 +55,30 @@ SELECT component, status, reason, latency_seconds AS latency, checked_at, dag_ru
 ORDER BY array_position(ARRAY['down', 'degraded', 'ok'], status), component
 """
 
-REJECTED = """
+WITH_REJECTED = f"""
+SELECT batch_id FROM ({NEWEST_BATCHES}) newest
+WHERE rejected > 0 AND $__timeFilter(published_at) ORDER BY batch_id DESC LIMIT 50
+""".strip()
+
+# The records are chosen first, so no more than these are masked.
+REJECTED = f"""
+WITH examples AS (
+    SELECT e.* FROM ({WITH_REJECTED}) b JOIN ledger.rejected_counts c USING (batch_id) CROSS JOIN LATERAL (
+        SELECT topic_id, partition, "offset" FROM ledger.masked_rejections
+        WHERE batch_id = c.batch_id AND reason = c.reason LIMIT 5) e
+    ORDER BY batch_id DESC LIMIT 50
+)
 SELECT record_at, reason, detail, excerpt, topic_id, partition, "offset", batch_id
-FROM ledger.batches b JOIN ledger.masked_rejections r USING (batch_id)
-WHERE $__timeFilter(b.published_at) ORDER BY record_at DESC, partition, "offset" DESC LIMIT 50
+FROM examples JOIN ledger.masked_rejections USING (topic_id, partition, "offset")
+ORDER BY record_at DESC, partition, "offset" DESC
 """
 
-PRODUCERS = """
-SELECT producer_id AS producer, reason, sum(records) AS records, max(record_at) AS last
-FROM ledger.rejections_by_producer WHERE $__timeFilter(published_at)
-GROUP BY producer_id, reason ORDER BY records DESC LIMIT 50
+PRODUCERS = f"""
+SELECT r.producer_id AS producer, r.reason, sum(r.records) AS records, max(r.last) AS last
+FROM ({WITH_REJECTED}) b CROSS JOIN LATERAL (
+    SELECT producer_id, reason, sum(records) AS records, max(record_at) AS last FROM ledger.rejections_by_producer
+    WHERE batch_id = b.batch_id GROUP BY producer_id, reason) r
+GROUP BY r.producer_id, r.reason ORDER BY sum(r.records) DESC LIMIT 50
 """
 
 VERDICT = (
@@ -91,7 +105,7 @@ VERDICT = (
         description="How long Kafka still keeps the oldest record that may not be landed; at 0 records are lost for"
         " ever. Endless where the topic keeps everything.",
         unit="s",
-        steps=good_above(2 * HOUR, 6 * HOUR),
+        steps=good_above(HEADROOM_SECONDS, 3 * HEADROOM_SECONDS),
     ),
     number(
         "Correct: unaccounted",
@@ -203,7 +217,7 @@ STAGES = (
         course("clickstream_retention_headroom_seconds", "{{topic}}/{{partition}}"),
         description="The line is where the alert pages.",
         unit="s",
-        steps=((None, BAD), (2 * HOUR, GOOD)),
+        steps=((None, BAD), (HEADROOM_SECONDS, GOOD)),
         width=8,
     ),
     chart(
@@ -308,14 +322,16 @@ RECORDS = (
     listing(
         "Rejected by producer",
         rows(PRODUCERS),
-        description="Of the samples that are kept, at most 1,000 for each batch and reason, those that name one.",
+        description="Of the samples that are kept, at most 1,000 for each batch and reason, those that name one; of the"
+        " newest 50 batches with rejected records, among the newest 500.",
         columns={},
         width=8,
     ),
     listing(
         "Rejected records",
         rows(REJECTED),
-        description="The newest samples; texts of producers are masked. `make psql` shows ledger.rejected_records.",
+        description="Up to 5 of each reason in the newest 50 batches with rejected records, among the newest 500; texts"
+        " of producers are masked. For others ask ledger.masked_rejections in `make psql`.",
         columns={},
         width=16,
     ),

@@ -21,6 +21,7 @@ from infra.monitoring.grafana.panels import (
 )
 from infra.monitoring.grafana.queries import course, now, over_time, rows
 
+DISK_FREE = 0.15  # share; below it the alert DiskFilling fires
 SCRAPED = 'job="clickstream"'
 PARTITION = "{{topic}}/{{partition}}"
 TASK = "{{dag_id}} {{task_id}}"
@@ -79,7 +80,7 @@ VERDICT = (
         now("min(clickstream_disk_free_bytes / clickstream_disk_size_bytes)"),
         description="Free share of the fuller of the volumes of storage and database on this host.",
         unit="percentunit",
-        steps=good_above(0.1, 0.2),
+        steps=good_above(DISK_FREE, 0.25),
         decimals=1,
     ),
 )
@@ -155,10 +156,10 @@ HOST = (
     chart(
         "Disk free",
         course("clickstream_disk_free_bytes / clickstream_disk_size_bytes", "{{volume}}"),
-        description="Free share of each volume; the line is a tenth.",
+        description="Free share of each volume; below the line an alert fires.",
         unit="percentunit",
         maximum=1,
-        steps=((None, BAD), (0.1, GOOD)),
+        steps=((None, BAD), (DISK_FREE, GOOD)),
         width=8,
     ),
     states(
