@@ -225,21 +225,22 @@ def test_pools_show_what_airflow_says_of_them(stack: Stack, database: str, conn:
 def test_two_transactions_that_finish_the_same_tasks_never_wait_for_each_other(
     stack: Stack, database: str, conn: Connection
 ) -> None:
-    add_run(conn)
-    for task_id in ("a", "b", "c", "d"):
-        add_task(conn, task_id)
+    for run_id in ("one", "other"):
+        add_run(conn, run_id)
+        for task_id in ("a", "b"):
+            add_task(conn, task_id, run_id)
     dsn = conn.info.dsn + f" password={credentials.token(stack, credentials.AIRFLOW_ROLE)}"
-    finish = "UPDATE task_instance SET state = 'failed' WHERE task_id = %s"
+    finish = "UPDATE task_instance SET state = 'failed' WHERE task_id = %s AND run_id = %s"
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
         for connection in (one, other):
             connection.execute("SET lock_timeout = '2s'")
-        one.execute(finish, ["a"])
-        other.execute(finish, ["b"])
-        other.execute(finish, ["c"])
-        one.execute(finish, ["d"])
+        one.execute(finish, ["a", "one"])
+        other.execute(finish, ["b", "other"])
+        other.execute(finish, ["a", "other"])
+        one.execute(finish, ["b", "one"])
         other.commit()
         one.commit()
-    assert sum(counted(stack, database, "task").values()) == 4
+    assert counted(stack, database, "task") == {("d", "a", "failed"): 2, ("d", "b", "failed"): 2}
 
 
 def test_folding_moves_each_increment_once(stack: Stack, database: str, conn: Connection) -> None:
