@@ -157,7 +157,7 @@ def migrate(stack: Stack, java: Java) -> None:
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and _is_made(stack):
         return
     surroundings = base_environment() | environment(stack, java)
-    if _count_triggers(stack):  # PostgreSQL refuses to change a column that a trigger looks at
+    if _has_counters(stack):  # PostgreSQL refuses to change a column that a trigger looks at
         _migrate_counters(stack, "down", "0001")
     run(
         [AIRFLOW, "db", "migrate"],
@@ -175,9 +175,6 @@ def migrate(stack: Stack, java: Java) -> None:
         environment=surroundings,
     )
     _migrate_counters(stack, "up")
-    if not _is_made(stack):  # Airflow's tables were made anew meanwhile, and the triggers on them are gone
-        _migrate_counters(stack, "down", "0001")
-        _migrate_counters(stack, "up")
     stamp.write_text(wanted, encoding="utf-8")
 
 
@@ -209,12 +206,14 @@ def _is_made(stack: Stack) -> bool:
             pools = connection.execute("SELECT pool FROM slot_pool").fetchall()
         except psycopg.errors.UndefinedTable:
             return False
-    return {name for (name,) in pools} >= set(POOLS) and _count_triggers(stack) == TRIGGERS
+        triggers = connection.execute("SELECT FROM pg_trigger WHERE tgname LIKE 'clickstream_%'").rowcount
+    return {name for (name,) in pools} >= set(POOLS) and triggers == TRIGGERS
 
 
-def _count_triggers(stack: Stack) -> int:
+def _has_counters(stack: Stack) -> bool:
+    """Say whether the counters are there, with triggers that Airflow's tables may have lost or not."""
     with _connect(stack) as connection:
-        return connection.execute("SELECT FROM pg_trigger WHERE tgname LIKE 'clickstream_%'").rowcount
+        return connection.execute("SELECT to_regnamespace('clickstream') IS NOT NULL").fetchone() == (True,)
 
 
 def _connect(stack: Stack) -> psycopg.Connection:
