@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from infra.local import lifecycle
 from infra.local.stack import Stack
+from tests.aws import Account, Server
 from tests.pipeline import Pipeline
 
 REPOSITORY = Path(__file__).parents[1]
@@ -93,6 +94,22 @@ def pipeline(stack: Stack, template: str) -> Iterator[Pipeline]:
         with superuser(stack) as conn:
             conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
         shutil.rmtree(storage)
+
+
+@pytest.fixture(scope="session")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server of AWS a session."""
+    with Server(tmp_path_factory.mktemp("aws") / "moto.log") as server:
+        yield server
+
+
+@pytest.fixture
+def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """An empty AWS account, which boto3's default chain of this process finds."""
+    aws_server.account.reset()
+    for name, value in aws_server.account.environment.items():
+        monkeypatch.setenv(name, value)
+    return aws_server.account
 
 
 @pytest.fixture(scope="session")

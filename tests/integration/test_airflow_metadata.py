@@ -203,6 +203,29 @@ def test_times_fall_into_their_buckets(stack: Stack, database: str, conn: Connec
     assert [s.value for s in samples if s.name.endswith("_sum")] == [0.5, 2000]
 
 
+def test_folding_changes_no_sum_of_seconds_by_a_bit(stack: Stack, database: str, conn: Connection) -> None:
+    def finish(numbers: range) -> None:
+        for number in numbers:
+            add_task(conn, f"t{number}")
+            conn.execute(
+                "UPDATE task_instance SET state = 'success', task_id = 't', duration = %s, queued_dttm = now(),"
+                " start_date = now(), end_date = now(), map_index = %s WHERE task_id = %s",
+                [1.1 + number / 70, number, f"t{number}"],
+            )
+
+    def fold() -> None:
+        while conn.execute("SELECT count(*) FROM clickstream.increments").fetchone() != (0,):
+            conn.execute("SELECT clickstream.fold_sometimes()")
+
+    add_run(conn)
+    finish(range(50))
+    fold()
+    finish(range(50, 100))
+    before = read(stack, database).counters
+    fold()
+    assert read(stack, database).counters == before
+
+
 def test_a_task_that_never_was_in_the_queue_has_no_time(stack: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     add_task(conn)

@@ -67,7 +67,7 @@ class Figures:
 
 
 COUNTERS = """
-SELECT series, dag_id, task_id, label, sum(count)::bigint AS count, sum(seconds) AS seconds,
+SELECT series, dag_id, task_id, label, sum(count)::bigint AS count, sum(seconds)::float8 AS seconds,
        extract(epoch FROM max(last_at))::float8 AS last_at
 FROM (SELECT * FROM clickstream.totals UNION ALL SELECT * FROM clickstream.increments) counted
 GROUP BY series, dag_id, task_id, label ORDER BY series, dag_id, task_id, label

@@ -5,7 +5,8 @@ listeners and StatsD never hear of a task that was killed.
 
 A trigger only appends to `increments`, so that no transaction of Airflow ever waits for another because of it. One
 in a hundred also folds what is committed into `totals`, unless another one does so at this moment. A counter is the sum
-over both.
+over both. Seconds are numeric, since sums of floating point numbers differ in their last bit with the order of folding,
+and a counter that falls by a bit is a reset to Prometheus.
 """
 
 from alembic import op
@@ -24,7 +25,7 @@ CREATE TABLE clickstream.totals (
     task_id text NOT NULL,
     label text NOT NULL,
     count bigint NOT NULL,
-    seconds double precision NOT NULL,
+    seconds numeric NOT NULL,
     last_at timestamptz,
     PRIMARY KEY (series, dag_id, task_id, label)
 );
@@ -57,14 +58,14 @@ COMMENT ON FUNCTION clickstream.is_finished IS
 
 CREATE FUNCTION clickstream.increments_of(
     state text, started timestamptz, ended timestamptz, ran double precision, queued timestamptz
-) RETURNS TABLE (series text, label text, seconds double precision) LANGUAGE sql STABLE AS $$
-    SELECT 'task', CASE WHEN state IN ('up_for_retry', 'restarting') THEN 'failed' ELSE state END, 0::float8
+) RETURNS TABLE (series text, label text, seconds numeric) LANGUAGE sql STABLE AS $$
+    SELECT 'task', CASE WHEN state IN ('up_for_retry', 'restarting') THEN 'failed' ELSE state END, 0::numeric
     UNION ALL
     SELECT measured.series, (
-        SELECT min(bound) FROM unnest(ARRAY[0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 'Infinity']::float8[]) bound
+        SELECT min(bound) FROM unnest(ARRAY[0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 'Infinity']::numeric[]) bound
         WHERE bound >= measured.seconds)::text, measured.seconds
-    FROM (VALUES ('duration', coalesce(ran, extract(epoch FROM ended - started)::float8)),
-                 ('queued', extract(epoch FROM started - queued)::float8)) measured (series, seconds)
+    FROM (VALUES ('duration', coalesce(ran::numeric, extract(epoch FROM ended - started))),
+                 ('queued', extract(epoch FROM started - queued))) measured (series, seconds)
     WHERE state IN ('success', 'failed', 'skipped', 'up_for_retry') AND queued IS NOT NULL AND measured.seconds >= 0
 $$;
 """

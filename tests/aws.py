@@ -1,0 +1,90 @@
+"""An AWS account of the tests' own: moto's server, with which everything talks as with AWS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+import httpx
+
+from infra.local.ports import LOOPBACK, free_ports
+
+REGION = "eu-central-1"
+ACCOUNT = "123456789012"
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the account is.
+
+    Attributes:
+        endpoint: URL of the server.
+        environment: What boto3's default chain, Airflow's provider and S3A read.
+    """
+
+    endpoint: str
+    environment: Mapping[str, str]
+
+    def client(self, service: str) -> Any:
+        """A client of one service, without a look at the environment of the tests."""
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def reset(self) -> None:
+        """Empty the account."""
+        httpx.post(f"{self.endpoint}/moto-api/reset", timeout=30).raise_for_status()
+
+
+class Server(AbstractContextManager["Server"]):
+    """The server, as a process that ends with the block."""
+
+    def __init__(self, log: Path) -> None:
+        port = free_ports().airflow
+        endpoint = f"http://{LOOPBACK}:{port}"
+        self.account = Account(
+            endpoint=endpoint,
+            environment={
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_DEFAULT_REGION": REGION,
+                "AWS_REGION": REGION,
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing-secret",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+        )
+        self._log = log
+        self._command = [str(Path(sys.executable).with_name("moto_server")), "-H", LOOPBACK, "-p", str(port)]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                httpx.get(f"{self.account.endpoint}/moto-api/", timeout=5).raise_for_status()
+            except httpx.HTTPError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+                time.sleep(0.1)
+            else:
+                return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
