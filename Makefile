@@ -6,7 +6,7 @@ VENV := .venv
 STACK := $(VENV)/bin/python -m infra.local
 MINIMUM_PYTHON := 3.11
 
-.PHONY: help up down status logs env psql demo replay lineage test benchmark lint dashboards fmt
+.PHONY: help up down status logs env psql demo replay lineage synth test benchmark lint dashboards fmt
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,18 @@ replay: $(VENV)/.installed ## Send a web server's access log through the pipelin
 
 lineage: $(VENV)/.installed ## Show where a window comes from: WINDOW=<start, default newest> MINUTES=<5 or 60>
 	@$(STACK) lineage $(if $(WINDOW),--window "$(WINDOW)") --minutes $(or $(MINUTES),60)
+
+# The account and the network are nobody's: enough to look at templates, not to deploy them.
+PROFILE ?= small
+ACCOUNT ?= 000000000000
+REGION ?= eu-central-1
+ALLOWED_CIDR ?= 192.0.2.1/32
+TEMPLATES = .clickstream/cdk.out/$(PROFILE)
+CONTEXT = {"profile": "$(PROFILE)", "account": "$(ACCOUNT)", "region": "$(REGION)", "allowedCidr": "$(ALLOWED_CIDR)"}
+
+synth: $(VENV)/.installed ## Write the stacks on AWS as templates: PROFILE=<small or scaled>
+	@CDK_OUTDIR=$(TEMPLATES) CDK_CONTEXT_JSON='$(CONTEXT)' $(VENV)/bin/python infra/app.py
+	@ls $(TEMPLATES)/*.template.json
 
 test: $(VENV)/.installed-dev ## Run all tests
 	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)

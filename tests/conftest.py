@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from infra.local import lifecycle
 from infra.local.stack import Stack
-from tests.aws import Account, Server
+from tests.aws import ACCOUNT, REGION, Account, Server
 from tests.pipeline import Pipeline
 
 REPOSITORY = Path(__file__).parents[1]
@@ -110,6 +111,29 @@ def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
     for name, value in aws_server.account.environment.items():
         monkeypatch.setenv(name, value)
     return aws_server.account
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What the stacks on AWS synthesize to: by profile, the folder with templates and assets."""
+    folders = {profile: tmp_path_factory.mktemp("cdk") / profile for profile in ("small", "scaled")}
+    processes = {profile: synthesize(folder, profile=profile) for profile, folder in folders.items()}
+    for profile, process in processes.items():
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, f"{profile}:\n{output}"
+    return folders
+
+
+def synthesize(folder: Path, **context: str) -> subprocess.Popen[str]:
+    """Start the app of the stacks; what it is not told here is as in the tests' account."""
+    given = {"account": ACCOUNT, "region": REGION, "allowedCidr": "203.0.113.4/32", "alarmEmail": "ops@example.org"}
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "infra" / "app.py")],
+        env=os.environ | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(given | context)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")
