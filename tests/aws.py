@@ -67,7 +67,8 @@ class Server(AbstractContextManager["Server"]):
             },
         )
         self._log = log
-        self._command = [str(Path(sys.executable).with_name("moto_server")), "-H", LOOPBACK, "-p", str(port)]
+        program = str(Path(__file__).with_name("moto_server.py"))
+        self._command = [sys.executable, program, "-H", LOOPBACK, "-p", str(port)]
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:

@@ -82,7 +82,7 @@ class ManagedBroker(Construct):
             self,
             "Users",
             cluster_arn=self.cluster.attr_arn,
-            secret_arn_list=[secrets.kafka_generator.secret_arn, secrets.kafka_pipeline.secret_arn],
+            secret_arn_list=[user.secret_arn for user in secrets.kafka_users],
         )
         self.bootstrap_servers = self._bootstrap_servers()
 

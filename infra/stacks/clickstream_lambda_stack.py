@@ -37,10 +37,10 @@ class ClickstreamLambdaStack(RegionalStack):
         url = f"s3://{bucket.bucket_name}"
         ssm.StringParameter(self, "StorageUrlParameter", parameter_name=names.STORAGE_URL_PARAMETER, string_value=url)
         kafka = infrastructure.kafka
-        credentials = infrastructure.secrets.kafka_generator
+        secrets = infrastructure.secrets
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "KAFKA_CREDENTIALS_SECRET": credentials.secret_arn,
+            "KAFKA_CREDENTIALS_SECRET": secrets.kafka_generator,
             "ARCHIVE_URL": f"{url}/{_ARCHIVE}",
         }
         if kafka.ca_parameter is not None:
@@ -63,7 +63,7 @@ class ClickstreamLambdaStack(RegionalStack):
                 "writes each minute as a new object below the archive, and nothing else."
             },
         )
-        let_read(generator.role, credentials)
+        let_read(generator.role, secrets.kafka_generator, encryption_key=secrets.kafka_encryption_key)
         if kafka.ca_parameter is not None:
             ssm.StringParameter.from_string_parameter_name(self, "KafkaCa", kafka.ca_parameter).grant_read(
                 generator.role

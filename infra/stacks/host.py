@@ -81,7 +81,7 @@ class Host(Construct):
             volume_id=volume.volume_id,
             device="/dev/sdf",
         )
-        self.address = ec2.CfnEIP(self, "Address", domain="vpc", instance_id=self.instance.instance_id).attr_public_ip
+        self.address = ec2.CfnEIP(self, "Address", domain="vpc", instance_id=self.instance.instance_id).ref
         for service, port in {"Airflow": names.AIRFLOW_PORT, "Grafana": names.GRAFANA_PORT}.items():
             group.add_ingress_rule(
                 ec2.Peer.ipv4(allowed_cidr), ec2.Port.tcp(port), f"{service}, from the allowed network"

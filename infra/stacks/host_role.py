@@ -1,16 +1,13 @@
 """What the host may do in the account."""
 
-from collections.abc import Sequence
-
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_rds as rds
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.stacks import names
 from infra.stacks.acknowledgements import acknowledge
-from infra.stacks.secrets import let_read
+from infra.stacks.secrets import Secrets, let_read
 
 
 class HostRole(Construct):
@@ -21,7 +18,7 @@ class HostRole(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        secrets: Sequence[secretsmanager.ISecret],
+        secrets: Secrets,
         database: rds.DatabaseInstance,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -31,8 +28,7 @@ class HostRole(Construct):
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
         )
-        for secret in secrets:
-            let_read(self.role, secret)
+        let_read(self.role, *secrets.names, names.DATABASE_MASTER, encryption_key=secrets.kafka_encryption_key)
         for statement in self._statements(database):
             self.role.add_to_policy(statement)
         self._acknowledge()

@@ -78,7 +78,7 @@ class InfrastructureStack(RegionalStack):
         role = HostRole(
             self,
             "HostRole",
-            secrets=[*self.secrets.all, self.database.master],
+            secrets=self.secrets,
             database=self.database.instance,
         ).role
         instance = self.database.instance
@@ -133,7 +133,7 @@ class InfrastructureStack(RegionalStack):
         )
         spark = ManagedSpark(self, "Spark", network=self.network, services=services)
         airflow = ManagedAirflow(
-            self, "Airflow", network=self.network, services=services, spark=spark, secrets=[self.secrets.kafka_pipeline]
+            self, "Airflow", network=self.network, services=services, spark=spark, secrets=self.secrets
         )
         self.database.allow_from(airflow.group, "Workers of Airflow")
         for group, who in {host_group: "The host", airflow.group: "Workers of Airflow"}.items():

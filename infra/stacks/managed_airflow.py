@@ -1,20 +1,18 @@
 """Airflow on MWAA, for the profile scaled."""
 
-from collections.abc import Sequence
 from typing import cast
 
 from aws_cdk import CfnElement, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_mwaa as mwaa
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.stacks import names
 from infra.stacks.acknowledgements import acknowledge
 from infra.stacks.network import Network
 from infra.stacks.profile import ManagedServices
-from infra.stacks.secrets import let_read
+from infra.stacks.secrets import Secrets, let_read
 from infra.stacks.spark import ManagedSpark
 from infra.stacks.storage import PrivateBucket
 
@@ -36,7 +34,7 @@ class ManagedAirflow(Construct):
         network: Network,
         services: ManagedServices,
         spark: ManagedSpark,
-        secrets: Sequence[secretsmanager.ISecret],
+        secrets: Secrets,
     ) -> None:
         super().__init__(scope, construct_id)
         stack = Stack.of(self)
@@ -46,8 +44,7 @@ class ManagedAirflow(Construct):
         self.group = network.group("AirflowGroup", description="Workers of Airflow", allow_all_outbound=True)
         self.group.connections.allow_internally(ec2.Port.all_traffic(), "Between components of Airflow")
         self.role = self._role(spark)
-        for secret in secrets:
-            let_read(self.role, secret)
+        let_read(self.role, secrets.kafka_pipeline, encryption_key=secrets.kafka_encryption_key)
         module = mwaa.CfnEnvironment.ModuleLoggingConfigurationProperty(enabled=True, log_level="INFO")
         self.environment = mwaa.CfnEnvironment(
             self,

@@ -26,4 +26,4 @@ class RegionalStack(Stack):
     @property
     def availability_zones(self) -> list[str]:
         """The region's first zones, chosen by CloudFormation; a look-up would need an account."""
-        return [Fn.select(index, Fn.get_azs()) for index in range(_ZONES)]
+        return [Fn.select(index, Fn.get_azs(self.region)) for index in range(_ZONES)]

@@ -2,6 +2,7 @@
 
 import json
 
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -28,11 +29,24 @@ _KEYS = {
 }
 
 
-def let_read(role: iam.Role, secret: secretsmanager.ISecret) -> None:
-    """Allow a role to read a secret, by the role's own policy: it may be of a stack that depends on the secret's."""
-    role.add_to_policy(iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[secret.secret_arn]))
-    if secret.encryption_key is not None:
-        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[secret.encryption_key.key_arn]))
+def let_read(role: iam.Role, *secrets: str, encryption_key: kms.IKey | None = None) -> None:
+    """Allow a role to read secrets.
+
+    Args:
+        role: gets the right in its own policy, because it may be of a stack that depends on that of the secrets.
+        *secrets: names; Secrets Manager puts six random characters behind each.
+        encryption_key: the key of the account that encrypts them, if it is not that of AWS.
+    """
+    any_secret = Stack.of(role).format_arn(
+        service="secretsmanager", resource="secret", arn_format=ArnFormat.COLON_RESOURCE_NAME, resource_name=""
+    )
+    role.add_to_policy(
+        iam.PolicyStatement(
+            actions=["secretsmanager:GetSecretValue"], resources=[f"{any_secret}{name}-??????" for name in secrets]
+        )
+    )
+    if encryption_key is not None:
+        role.add_to_policy(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[encryption_key.key_arn]))
 
 
 class Secrets(Construct):
@@ -44,12 +58,19 @@ class Secrets(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, kafka_encryption_key: kms.IKey | None) -> None:
         super().__init__(scope, construct_id)
-        prefix = "clickstream/kafka/" if kafka_encryption_key is None else "AmazonMSK_clickstream_"
-        self.kafka_generator = self._account("KafkaGenerator", f"{prefix}generator", "generator", kafka_encryption_key)
-        self.kafka_pipeline = self._account("KafkaPipeline", f"{prefix}pipeline", "pipeline", kafka_encryption_key)
-        self.all = [self.kafka_generator, self.kafka_pipeline]
-        self.all += [self._account(key, name, username) for key, (name, username) in _ACCOUNTS.items()]
-        self.all += [self._key(key, name, length) for key, (name, length) in _KEYS.items()]
+        self.names: list[str] = []
+        self.kafka_encryption_key = kafka_encryption_key
+        kafka = "clickstream/kafka/" if kafka_encryption_key is None else "AmazonMSK_clickstream_"
+        self.kafka_generator = f"{kafka}generator"
+        self.kafka_pipeline = f"{kafka}pipeline"
+        self.kafka_users = [
+            self._account("KafkaGenerator", self.kafka_generator, "generator", kafka_encryption_key),
+            self._account("KafkaPipeline", self.kafka_pipeline, "pipeline", kafka_encryption_key),
+        ]
+        for construct, (name, username) in _ACCOUNTS.items():
+            self._account(construct, name, username)
+        for construct, (name, length) in _KEYS.items():
+            self._key(construct, name, length)
         acknowledge(
             self,
             {
@@ -62,6 +83,7 @@ class Secrets(Construct):
     def _account(
         self, construct_id: str, name: str, username: str, encryption_key: kms.IKey | None = None
     ) -> secretsmanager.Secret:
+        self.names.append(name)
         return secretsmanager.Secret(
             self,
             construct_id,
@@ -75,8 +97,9 @@ class Secrets(Construct):
             ),
         )
 
-    def _key(self, construct_id: str, name: str, length: int) -> secretsmanager.Secret:
-        return secretsmanager.Secret(
+    def _key(self, construct_id: str, name: str, length: int) -> None:
+        self.names.append(name)
+        secretsmanager.Secret(
             self,
             construct_id,
             secret_name=name,

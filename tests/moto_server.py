@@ -1,0 +1,46 @@
+"""moto's server, with what its CloudFormation gets wrong put right, so that it takes the stacks as AWS does.
+
+- A reference to a DB parameter group is its name. (moto: an internal error.)
+- The tags of an SSM parameter are a mapping. (moto: an internal error.)
+- A change set executed leaves outputs and exports, and may import those of other stacks. (moto: neither.)
+"""
+
+from typing import Any
+
+from moto.cloudformation.models import CloudFormationBackend
+from moto.rds.models import DBParameterGroup
+from moto.server import main
+from moto.ssm.models import Parameter
+
+create_parameter = Parameter.create_from_cloudformation_json.__func__
+execute_change_set = CloudFormationBackend.execute_change_set
+
+
+def create_tagged_parameter(
+    cls: type[Parameter], name: str, resource: dict[str, Any], *place: str, **where: Any
+) -> Parameter:
+    properties = resource["Properties"]
+    tags = [{"Key": key, "Value": value} for key, value in properties.get("Tags", {}).items()]
+    made: Parameter = create_parameter(
+        cls, name, resource | {"Properties": properties | {"Tags": tags}}, *place, **where
+    )
+    return made
+
+
+def execute_change_set_with_outputs(
+    self: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
+) -> None:
+    stack = self.describe_change_set(change_set_name).stack
+    stack.resource_map.cross_stack_resources = self.exports
+    execute_change_set(self, change_set_name, stack_name)
+    stack._parse_template()
+    stack.output_map = stack._create_output_map()
+    self.exports.update({export.name: export for export in stack.exports})
+
+
+DBParameterGroup.physical_resource_id = property(lambda group: group.name)
+Parameter.create_from_cloudformation_json = classmethod(create_tagged_parameter)
+CloudFormationBackend.execute_change_set = execute_change_set_with_outputs
+
+if __name__ == "__main__":
+    main()
