@@ -12,24 +12,21 @@ from moto.rds.models import DBParameterGroup
 from moto.server import main
 from moto.ssm.models import Parameter
 
-create_parameter = Parameter.create_from_cloudformation_json.__func__
-execute_change_set = CloudFormationBackend.execute_change_set
+backend: Any = CloudFormationBackend
+parameter: Any = Parameter
+parameter_group: Any = DBParameterGroup
+
+create_parameter = parameter.create_from_cloudformation_json.__func__
+execute_change_set = backend.execute_change_set
 
 
-def create_tagged_parameter(
-    cls: type[Parameter], name: str, resource: dict[str, Any], *place: str, **where: Any
-) -> Parameter:
+def create_tagged_parameter(cls: Any, name: str, resource: dict[str, Any], *place: str, **where: Any) -> Any:
     properties = resource["Properties"]
     tags = [{"Key": key, "Value": value} for key, value in properties.get("Tags", {}).items()]
-    made: Parameter = create_parameter(
-        cls, name, resource | {"Properties": properties | {"Tags": tags}}, *place, **where
-    )
-    return made
+    return create_parameter(cls, name, resource | {"Properties": properties | {"Tags": tags}}, *place, **where)
 
 
-def execute_change_set_with_outputs(
-    self: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
-) -> None:
+def execute_change_set_with_outputs(self: Any, change_set_name: str, stack_name: str | None = None) -> None:
     stack = self.describe_change_set(change_set_name).stack
     stack.resource_map.cross_stack_resources = self.exports
     execute_change_set(self, change_set_name, stack_name)
@@ -38,9 +35,9 @@ def execute_change_set_with_outputs(
     self.exports.update({export.name: export for export in stack.exports})
 
 
-DBParameterGroup.physical_resource_id = property(lambda group: group.name)
-Parameter.create_from_cloudformation_json = classmethod(create_tagged_parameter)
-CloudFormationBackend.execute_change_set = execute_change_set_with_outputs
+parameter.create_from_cloudformation_json = classmethod(create_tagged_parameter)
+parameter_group.physical_resource_id = property(lambda group: group.name)
+backend.execute_change_set = execute_change_set_with_outputs
 
 if __name__ == "__main__":
     main()

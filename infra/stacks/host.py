@@ -65,6 +65,7 @@ class Host(Construct):
             http_tokens=ec2.HttpTokens.REQUIRED,
             http_put_response_hop_limit=_CONTAINERS_HOPS,
             detailed_monitoring=True,
+            propagate_tags_to_volume_on_creation=True,
             block_devices=[
                 ec2.BlockDevice(
                     device_name="/dev/sda1",
@@ -110,7 +111,10 @@ class Host(Construct):
             self,
             "EnvironmentParameter",
             parameter_name=names.HOST_ENVIRONMENT_PARAMETER,
-            string_value="".join(f"{name}={value}\n" for name, value in environment.items()),
+            string_value="".join(
+                f"{name}={value}\n"
+                for name, value in {**environment, "WEB_HOST": self.address, "REVISION": source.asset_hash}.items()
+            ),
         )
 
 

@@ -28,7 +28,13 @@ class HostRole(Construct):
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
         )
-        let_read(self.role, *secrets.names, names.DATABASE_MASTER, encryption_key=secrets.kafka_encryption_key)
+        let_read(
+            self.role,
+            *secrets.names,
+            names.DATABASE_MASTER,
+            names.ALERTING,
+            encryption_key=secrets.kafka_encryption_key,
+        )
         for statement in self._statements(database):
             self.role.add_to_policy(statement)
         self._acknowledge()

@@ -92,13 +92,9 @@ class InfrastructureStack(RegionalStack):
             role=role,
             group=host_group,
             environment={
-                "COMPOSE_PROFILES": profile.host.services,
-                "CLICKSTREAM_AWS_REGION": deployment.region,
-                "CLICKSTREAM_HOST_ADDRESS": names.HOST_PRIVATE_IP,
-                "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-                "CLICKSTREAM_DATABASE_HOST": instance.db_instance_endpoint_address,
-                "CLICKSTREAM_DATABASE_PORT": instance.db_instance_endpoint_port,
-                "CLICKSTREAM_DATABASE_READER_HOST": reader.db_instance_endpoint_address,
+                "AWS_DEFAULT_REGION": deployment.region,
+                "HOST_ADDRESS": names.HOST_PRIVATE_IP,
+                "DATABASE_HOST": instance.db_instance_endpoint_address,
             },
         )
         self._alarms(host)
@@ -110,8 +106,8 @@ class InfrastructureStack(RegionalStack):
             "DatabaseReaderEndpoint": reader.db_instance_endpoint_address,
             "DatabaseMasterSecretArn": self.database.master.secret_arn,
             "KafkaBootstrapServers": self.kafka.bootstrap_servers,
-            "AirflowUrl": airflow_url or f"https://{host.address}:{names.AIRFLOW_PORT}",
-            "GrafanaUrl": f"https://{host.address}:{names.GRAFANA_PORT}",
+            "AirflowUrl": airflow_url or f"http://{host.address}:{names.AIRFLOW_PORT}",
+            "GrafanaUrl": f"http://{host.address}:{names.GRAFANA_PORT}",
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

@@ -26,6 +26,7 @@ HOST_ENVIRONMENT_PARAMETER = "/clickstream/host-environment"
 PARAMETERS = "/clickstream/*"
 
 CONNECTIONS = "clickstream/airflow/connections/*"
+ALERTING = "clickstream/alerting"
 DATABASE_MASTER = "clickstream/database/master"
 
 

@@ -10,14 +10,12 @@ class HostSize:
     Attributes:
         instance_type: EC2's name of the size.
         root_gib: system, images and builds.
-        data_gib: the retained volume below Docker's named volumes: Kafka's log and the monitoring's data.
-        services: Compose profiles that the host starts, separated by commas.
+        data_gib: the retained volume with Kafka's log and the data of the monitoring.
     """
 
     instance_type: str
     root_gib: int
     data_gib: int
-    services: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ class Profile:
 SMALL = Profile(
     zones=2,
     function_zones=1,
-    host=HostSize(instance_type="t3.large", root_gib=30, data_gib=50, services="pipeline,monitoring"),
+    host=HostSize(instance_type="t3.large", root_gib=30, data_gib=50),
     database=DatabaseSize(
         instance_type="t4g.small",
         storage_gib=20,
@@ -113,7 +111,7 @@ free tier, holds Airflow alone and nothing beside it.
 SCALED = Profile(
     zones=3,
     function_zones=2,
-    host=HostSize(instance_type="t3.small", root_gib=20, data_gib=20, services="monitoring"),
+    host=HostSize(instance_type="t3.small", root_gib=20, data_gib=20),
     database=DatabaseSize(
         instance_type="m7g.large",
         storage_gib=100,

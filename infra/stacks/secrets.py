@@ -11,7 +11,6 @@ from constructs import Construct
 from infra.stacks.acknowledgements import acknowledge
 
 _LENGTH = 40
-_FERNET_LENGTH = 43
 
 _ACCOUNTS = {
     "DatabaseOwner": ("clickstream/database/clickstream_owner", "clickstream_owner"),
@@ -22,10 +21,10 @@ _ACCOUNTS = {
     "GrafanaAdmin": ("clickstream/grafana/admin", "admin"),
 }
 _KEYS = {
-    "AirflowFernetKey": ("clickstream/airflow/fernet-key", _FERNET_LENGTH),
-    "AirflowApiKey": ("clickstream/airflow/api-key", _LENGTH),
-    "AirflowJwtKey": ("clickstream/airflow/jwt-key", _LENGTH),
-    "MetricsToken": ("clickstream/metrics-token", _LENGTH),
+    "AirflowFernetKey": "clickstream/airflow/fernet-key",
+    "AirflowApiKey": "clickstream/airflow/api-key",
+    "AirflowJwtKey": "clickstream/airflow/jwt-key",
+    "MetricsToken": "clickstream/metrics-token",
 }
 
 
@@ -52,8 +51,8 @@ def let_read(role: iam.Role, *secrets: str, encryption_key: kms.IKey | None = No
 class Secrets(Construct):
     """All secrets but the database's master password, which rotates with the database.
 
-    Accounts are JSON, `{"username": ..., "password": ...}`; keys are plain text of letters and digits. Airflow's
-    Fernet key needs a `=` at its end, which Secrets Manager can't add: who reads it does.
+    Accounts are JSON, `{"username": ..., "password": ...}`; keys are plain text, of which the host makes what Airflow
+    wants for its Fernet key.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, kafka_encryption_key: kms.IKey | None) -> None:
@@ -69,8 +68,8 @@ class Secrets(Construct):
         ]
         for construct, (name, username) in _ACCOUNTS.items():
             self._account(construct, name, username)
-        for construct, (name, length) in _KEYS.items():
-            self._key(construct, name, length)
+        for construct, name in _KEYS.items():
+            self._key(construct, name)
         acknowledge(
             self,
             {
@@ -97,13 +96,13 @@ class Secrets(Construct):
             ),
         )
 
-    def _key(self, construct_id: str, name: str, length: int) -> None:
+    def _key(self, construct_id: str, name: str) -> None:
         self.names.append(name)
         secretsmanager.Secret(
             self,
             construct_id,
             secret_name=name,
             generate_secret_string=secretsmanager.SecretStringGenerator(
-                password_length=length, exclude_punctuation=True
+                password_length=_LENGTH, exclude_punctuation=True
             ),
         )

@@ -7,11 +7,9 @@ device=/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$(printf %s "$VOLUME" | t
 until test -e "$device"; do sleep 2; done
 blkid "$device" || mkfs.ext4 -q -L clickstream "$device"
 
-# Every named volume of Docker lies on the data volume, and Docker does not start without it.
-mkdir -p /var/lib/docker/volumes /etc/systemd/system/docker.service.d /etc/systemd/system/clickstream.service.d
-echo 'LABEL=clickstream /var/lib/docker/volumes ext4 defaults,nofail 0 2' >>/etc/fstab
-mount /var/lib/docker/volumes
-printf '[Unit]\nRequiresMountsFor=/var/lib/docker/volumes\n' >/etc/systemd/system/docker.service.d/volumes.conf
+mkdir -p /var/lib/clickstream /etc/systemd/system/clickstream.service.d
+echo 'LABEL=clickstream /var/lib/clickstream ext4 defaults,nofail 0 2' >>/etc/fstab
+mount /var/lib/clickstream
 apt-get install -yq docker.io docker-compose-v2 python3-boto3 unzip
 
 printf '%s' "$FETCH" | base64 -d >/usr/local/sbin/clickstream-fetch
@@ -19,8 +17,6 @@ chmod 755 /usr/local/sbin/clickstream-fetch
 until /usr/local/sbin/clickstream-fetch; do sleep 10; done
 cat >/etc/systemd/system/clickstream.service.d/deployment.conf <<END
 [Service]
-Environment=AWS_DEFAULT_REGION=$REGION
-EnvironmentFile=-/etc/clickstream/host.env
 ExecStartPre=/usr/local/sbin/clickstream-fetch
 END
 cp /opt/clickstream/docker/host/clickstream.service /etc/systemd/system/
