@@ -20,7 +20,7 @@ create_parameter = parameter.create_from_cloudformation_json.__func__
 execute_change_set = backend.execute_change_set
 
 
-def create_tagged_parameter(cls: Any, name: str, resource: dict[str, Any], *place: str, **where: Any) -> Any:
+def create_tagged_parameter(cls: Any, /, name: str, resource: dict[str, Any], *place: str, **where: Any) -> Any:
     properties = resource["Properties"]
     tags = [{"Key": key, "Value": value} for key, value in properties.get("Tags", {}).items()]
     return create_parameter(cls, name, resource | {"Properties": properties | {"Tags": tags}}, *place, **where)

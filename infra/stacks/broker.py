@@ -114,4 +114,4 @@ class ManagedBroker(Construct):
                 "L1": "The function's runtime comes with the CDK's version.",
             },
         )
-        return lookup.get_response_field("BootstrapBrokerStringSaslScram")
+        return str(lookup.get_response_field("BootstrapBrokerStringSaslScram"))

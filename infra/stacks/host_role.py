@@ -73,7 +73,7 @@ class HostRole(Construct):
         )
 
         def arn(service: str, resource: str) -> str:
-            return stack.format_arn(service=service, resource=resource)
+            return str(stack.format_arn(service=service, resource=resource))
 
         allowed = {
             "s3:ListBucket": [bucket],
