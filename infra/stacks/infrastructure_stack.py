@@ -71,10 +71,10 @@ class InfrastructureStack(RegionalStack):
                 port=names.KAFKA_PORT,
                 ca_parameter=names.KAFKA_CA_PARAMETER,
             )
-            airflow_url = None
+            airflow = None
         else:
-            self.kafka, airflow_url = self._managed(profile.managed, host_group)
-        self._join_generator()
+            self.kafka, airflow = self._managed(profile.managed, host_group)
+        self._join_generator([host_group] if airflow is None else [host_group, airflow.group])
         role = HostRole(
             self,
             "HostRole",
@@ -106,13 +106,15 @@ class InfrastructureStack(RegionalStack):
             "DatabaseReaderEndpoint": reader.db_instance_endpoint_address,
             "DatabaseMasterSecretArn": self.database.master.secret_arn,
             "KafkaBootstrapServers": self.kafka.bootstrap_servers,
-            "AirflowUrl": airflow_url or f"http://{host.address}:{names.AIRFLOW_PORT}",
+            "AirflowUrl": f"http://{host.address}:{names.AIRFLOW_PORT}"
+            if airflow is None
+            else f"https://{airflow.environment.attr_webserver_url}",
             "GrafanaUrl": f"http://{host.address}:{names.GRAFANA_PORT}",
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
 
-    def _managed(self, services: ManagedServices, host_group: ec2.SecurityGroup) -> tuple[Kafka, str]:
+    def _managed(self, services: ManagedServices, host_group: ec2.SecurityGroup) -> tuple[Kafka, ManagedAirflow]:
         key = kms.Key(
             self,
             "KafkaUsersKey",
@@ -137,9 +139,9 @@ class InfrastructureStack(RegionalStack):
         kafka = Kafka(
             bootstrap_servers=broker.bootstrap_servers, group=broker.group, port=names.MSK_PORT, ca_parameter=None
         )
-        return kafka, f"https://{airflow.environment.attr_webserver_url}"
+        return kafka, airflow
 
-    def _join_generator(self) -> None:
+    def _join_generator(self, others: list[ec2.SecurityGroup]) -> None:
         group = self.generator_group
         group.connections.allow_to(self.kafka.group, ec2.Port.tcp(self.kafka.port), "The generator, to Kafka")
         group.add_egress_rule(
@@ -148,11 +150,11 @@ class InfrastructureStack(RegionalStack):
         self.network.add_private_way_to(
             ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
             construct_id="SecretsManager",
-            users=[group, self.database.rotation_group],
+            users=[group, self.database.rotation_group, *others],
         )
         if self.kafka.ca_parameter is not None:
             self.network.add_private_way_to(
-                ec2.InterfaceVpcEndpointAwsService.SSM, construct_id="SystemsManager", users=[group]
+                ec2.InterfaceVpcEndpointAwsService.SSM, construct_id="SystemsManager", users=[group, *others]
             )
 
     def _alarms(self, host: Host) -> None:

@@ -121,6 +121,13 @@ class ManagedAirflow(Construct):
         }
         for actions, resources in allowed.items():
             role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=resources))
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
+                not_resources=[f"arn:{stack.partition}:kms:*:{stack.account}:key/*"],
+                conditions={"StringLike": {"kms:ViaService": [f"sqs.{stack.region}.amazonaws.com"]}},
+            )
+        )
         below = "MWAA names what it makes after the environment, with parts that only it knows."
         ours = "Names below this prefix are made by the pipeline."
         where = f"{stack.region}:{stack.account}"

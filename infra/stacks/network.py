@@ -63,7 +63,10 @@ class Network(Construct):
     def add_private_way_to(
         self, service: ec2.InterfaceVpcEndpointAwsService, *, construct_id: str, users: list[ec2.SecurityGroup]
     ) -> None:
-        """An interface endpoint, so that functions without internet reach a service of AWS."""
+        """An interface endpoint, so that functions without internet reach a service of AWS.
+
+        It answers to the service's name in the whole network, so that `users` must be all who use the service.
+        """
         group = self.group(f"{construct_id}EndpointGroup", description=f"Endpoint of {construct_id}")
         self.vpc.add_interface_endpoint(
             construct_id, service=service, subnets=self.functions, security_groups=[group], open=False

@@ -110,6 +110,18 @@ def test_only_named_groups_reach_the_database(assembly: Assembly) -> None:
     assert groups - {"Airflow"} == {"Host", "Rotation"}
 
 
+def test_whoever_uses_a_service_with_an_endpoint_may_do_so(assembly: Assembly) -> None:
+    # The endpoint answers to the service's name in the whole network, also where there is another way to it.
+    sources: dict[str, set[str]] = {}
+    for name, rule in assembly.rules("Ingress"):
+        if "EndpointGroup" in name:
+            source = json.dumps(rule["SourceSecurityGroupId"]).partition("Network")[2].partition("Group")[0]
+            sources.setdefault(name.partition("EndpointGroup")[0].removeprefix("Network"), set()).add(source)
+    airflow = {"Airflow"} if any(assembly.resources("AWS::MWAA::Environment")) else set()
+    assert sources.pop("SecretsManager") == {"Generator", "Rotation", "Host"} | airflow
+    assert sources == ({} if airflow else {"SystemsManager": {"Generator", "Host"}})
+
+
 def test_the_host_asks_for_tokens_and_keeps_its_data(assembly: Assembly) -> None:
     assembly.infrastructure.has_resource_properties(
         "AWS::EC2::Instance",
@@ -222,7 +234,7 @@ def test_roles_may_do_what_they_do_and_no_more(assembly: Assembly) -> None:
         for statement in policy["PolicyDocument"]["Statement"]:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             assert not [action for action in actions if "*" in action], name
-            if statement["Resource"] == "*":
+            if statement.get("Resource") == "*":
                 assert set(actions) <= NARROWEST, name
 
 
@@ -276,6 +288,9 @@ def test_what_is_unheard_without_the_host_has_an_alarm(assembly: Assembly) -> No
         ("ApproximateNumberOfMessagesVisible", "notBreaching"),
     }
     assert all("AlarmTopic" in json.dumps(alarm["AlarmActions"]) for alarm in alarms)
+    ((_, policy),) = assembly.resources("AWS::SNS::TopicPolicy")
+    allowed = [statement for statement in policy["PolicyDocument"]["Statement"] if statement["Effect"] == "Allow"]
+    assert [statement["Principal"] for statement in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
     assembly.infrastructure.has_resource_properties(
         "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.org"}
     )
