@@ -1,16 +1,25 @@
 #!/usr/bin/python3
 """Brings the deployment's environment and source onto the host; the source only where it is another one."""
 
-import shutil
-import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 import boto3
 
 ENVIRONMENT = Path("/etc/clickstream/host.env")
 SOURCE = Path("/opt/clickstream")
-ORIGIN = SOURCE / ".origin"
+ORIGIN = ".origin"
+
+
+def main() -> None:
+    """Write the environment, and replace the source where the deployment names another one."""
+    ENVIRONMENT.parent.mkdir(exist_ok=True)
+    ENVIRONMENT.write_text(parameter("/clickstream/host-environment"), encoding="utf-8")
+    wanted = parameter("/clickstream/source")
+    origin = SOURCE / ORIGIN
+    if not origin.is_file() or origin.read_text(encoding="utf-8") != wanted:
+        replace_source(wanted)
 
 
 def parameter(name: str) -> str:
@@ -19,24 +28,20 @@ def parameter(name: str) -> str:
     return value
 
 
-def unpack(origin: str) -> None:
-    """Replace the source by the archive at `origin`, `s3://bucket/key`."""
+def replace_source(origin: str) -> None:
+    """Put the archive at `origin`, `s3://bucket/key`, in the place of the source, whole or not at all."""
     bucket, _, key = origin.removeprefix("s3://").partition("/")
     with tempfile.TemporaryDirectory(dir=SOURCE.parent) as folder:
-        archive = Path(folder) / "source.zip"
+        archive, unpacked = Path(folder) / "source.zip", Path(folder) / "source"
         boto3.client("s3").download_file(bucket, key, str(archive))
-        unpacked = Path(folder) / "source"
-        subprocess.run(["/usr/bin/unzip", "-q", str(archive), "-d", str(unpacked)], check=True)  # noqa: S603 - paths of our own
-        for script in (unpacked / "docker" / "host").iterdir():
-            script.chmod(0o755)
-        (unpacked / ORIGIN.name).write_text(origin, encoding="utf-8")
-        shutil.rmtree(SOURCE, ignore_errors=True)
+        with zipfile.ZipFile(archive) as files:
+            for file in files.infolist():
+                Path(files.extract(file, unpacked)).chmod(file.external_attr >> 16 & 0o777 or 0o755)
+        (unpacked / ORIGIN).write_text(origin, encoding="utf-8")
+        if SOURCE.exists():
+            SOURCE.rename(Path(folder) / "replaced")
         unpacked.rename(SOURCE)
 
 
 if __name__ == "__main__":
-    ENVIRONMENT.parent.mkdir(exist_ok=True)
-    ENVIRONMENT.write_text(parameter("/clickstream/host-environment"), encoding="utf-8")
-    wanted = parameter("/clickstream/source")
-    if not ORIGIN.is_file() or ORIGIN.read_text(encoding="utf-8") != wanted:
-        unpack(wanted)
+    main()
