@@ -1,0 +1,117 @@
+"""How clients reach and trust Kafka's brokers, in the one place that all of them use.
+
+Without credentials in the settings the connection is plain. With them it is SASL_SSL with SCRAM-SHA-512: the password
+never leaves this host without TLS. The file is read for each client, so that a rotated password needs no restart.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from clickstream.errors import BrokerRefused, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from clickstream.settings import Settings
+
+BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
+MECHANISM = "SCRAM-SHA-512"
+HANDSHAKE_SECONDS = 5
+
+
+class Credentials(BaseModel):
+    """A SCRAM user of Kafka; the password shows in no text of it."""
+
+    username: str
+    password: SecretStr
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """The options by which every client of kafka-python connects.
+
+    Raises:
+        SettingsError: If the file of credentials or of the authority can't be used.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
+        "bootstrap_timeout_ms": BOOTSTRAP_MILLISECONDS,
+    }
+    if settings.kafka_credentials_file is None:
+        return options
+    credentials = _credentials(settings.kafka_credentials_file)
+    return options | {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": MECHANISM,
+        "sasl_plain_username": credentials.username,
+        "sasl_plain_password": credentials.password.get_secret_value(),
+        "ssl_context": _tls(settings.kafka_ca_file),
+    }
+
+
+@contextmanager
+def refusals_explained(settings: Settings) -> Iterator[None]:
+    """Say what to do where connecting fails for lack of trust: the client itself only says that it got nowhere.
+
+    Raises:
+        BrokerRefused: If the brokers refuse the user, or if their certificate is not of the authority in the settings.
+    """
+    try:
+        yield
+    except SaslAuthenticationFailedError as error:
+        raise BrokerRefused(
+            f"Kafka at {settings.kafka_bootstrap_servers} refuses the user in {settings.kafka_credentials_file}"
+            f" ({error}). Its password was probably rotated on one side only: write the present one into that file and"
+            " into Kafka (docker/host/start does both)."
+        ) from error
+    except KafkaTimeoutError as error:
+        if settings.kafka_credentials_file and (problem := _certificate_problem(settings)):
+            raise BrokerRefused(problem) from error
+        raise
+
+
+def _credentials(file: Path) -> Credentials:
+    try:
+        return Credentials.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        # An error of pydantic shows its input, which is the password.
+        why = error if isinstance(error, OSError) else "it holds something else"
+        raise SettingsError(
+            f'CLICKSTREAM_KAFKA_CREDENTIALS_FILE names {file}, which must hold {{"username": ..., "password": ...}}:'
+            f" {why}. Write it, readable by this user alone."
+        ) from None
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError too
+        raise SettingsError(
+            f"CLICKSTREAM_KAFKA_CA_FILE names {ca_file}, which must hold a certificate in PEM: {error}. Write it there."
+        ) from error
+
+
+def _certificate_problem(settings: Settings) -> str | None:
+    """What is wrong with the certificate of a broker, None where none shows one that is wrong."""
+    context = _tls(settings.kafka_ca_file)
+    for address in settings.kafka_bootstrap_servers.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=HANDSHAKE_SECONDS) as plain:
+                context.wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as error:
+            return (
+                f"The certificate of the broker {address} is not accepted ({error.verify_message}). Give"
+                " CLICKSTREAM_KAFKA_CA_FILE the authority that signed it, and the certificate the name or address that"
+                " CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS uses."
+            )
+        except OSError:
+            continue
+    return None
