@@ -3,10 +3,10 @@
 Kafka's users, their rights and the topic; PostgreSQL's roles and databases; both sets of migrations; Airflow's own
 database and its pools. Each step looks first, so running it again changes nothing but a password that was rotated.
 
-Environment: `BOOTSTRAP_SECRETS`, a folder with `kafka-pipeline.json`, `kafka-generator.json`, `database-master.json` and
-a file for each database role, all {"username": ..., "password": ...}; `BOOTSTRAP_KAFKA`, the broker's listener that
-asks for no user and takes no connection from elsewhere; `CLICKSTREAM_TOPIC`; `PGHOST`, `PGPORT` and other variables of
-libpq for the server; all of Airflow's.
+Environment: `BOOTSTRAP_SECRETS`, a folder with `kafka-pipeline.json`, `kafka-generator.json`, `database-master.json`
+and a file for each database role, all {"username": ..., "password": ...}; `BOOTSTRAP_KAFKA`, the broker's listener
+that asks for no user and takes no connection from elsewhere; `CLICKSTREAM_TOPIC`; `PGHOST`, `PGPORT` and other
+variables of libpq for the server; all of Airflow's.
 """
 
 import json
@@ -97,7 +97,7 @@ def _migrate(pgpass: Path) -> None:
 
 def _is_current(airflow: Path) -> bool:
     """Whether Airflow's database is that of the installed version."""
-    command = [airflow, "db", "check-migrations", "--migration-wait-timeout", "0"]
+    command = [str(airflow), "db", "check-migrations", "--migration-wait-timeout", "0"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - Airflow's own
 
 

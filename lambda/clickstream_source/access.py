@@ -13,7 +13,7 @@ _MECHANISM = "SCRAM-SHA-512"
 
 
 class AccessError(RuntimeError):
-    """Credentials or certificates can't be read, or Kafka refuses them; the message says which and what to do."""
+    """Credentials or authority can't be read; the message says which and what to do."""
 
 
 class _Credentials(BaseModel):
@@ -42,19 +42,13 @@ def security_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def source_of_credentials(settings: KafkaSettings) -> str:
-    """Name the setting that the credentials come from, and its value."""
-    if settings.credentials_secret:
-        return f"KAFKA_CREDENTIALS_SECRET={settings.credentials_secret}"
-    return f"KAFKA_CREDENTIALS_FILE={settings.credentials_file}"
-
-
 def _credentials(settings: KafkaSettings) -> _Credentials:
-    source = source_of_credentials(settings)
     if settings.credentials_secret:
+        source = f"KAFKA_CREDENTIALS_SECRET={settings.credentials_secret}"
         content = _from_aws(source, "secretsmanager", "get_secret_value", SecretId=settings.credentials_secret)
         text = content["SecretString"]
     else:
+        source = f"KAFKA_CREDENTIALS_FILE={settings.credentials_file}"
         text = _from_file(source, settings.credentials_file)
     try:
         return _Credentials.model_validate_json(text)

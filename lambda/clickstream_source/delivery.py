@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError
 
-from clickstream_source.access import AccessError, security_options, source_of_credentials
+from clickstream_source.access import AccessError, security_options
 from clickstream_source.settings import KafkaSettings
 
 Headers = list[tuple[str, bytes]]
@@ -89,7 +89,7 @@ def deliver(
     except (KafkaError, AccessError) as error:
         first_error = error
     if delivered.total != total:
-        trust = ", and that their certificate is of the authority in the settings" if settings.is_secured else ""
+        trust = ", and that its user and authority are those in the settings" if settings.is_secured else ""
         cause = first_error or close_error
         reason = f"first error: {cause}" if cause else "the source held another number"
         raise DeliveryError(
@@ -101,21 +101,13 @@ def deliver(
 
 
 def _connect(settings: KafkaSettings) -> Any:  # noqa: ANN401 - the client has no types
-    """Connect, once more with what is read anew where the user was refused: passwords are rotated."""
     try:
         return _producer(settings)
-    except SaslAuthenticationFailedError:
+    except KafkaError:
+        # Password or authority may be others by now. The client only says that its time is up, so the next invocation
+        # reads them anew, whatever it was.
         security_options.cache_clear()
-    except KafkaTimeoutError:
-        security_options.cache_clear()  # the authority may be another by now; the next invocation reads it
         raise
-    try:
-        return _producer(settings)
-    except SaslAuthenticationFailedError as error:
-        raise AccessError(
-            f"Kafka refuses the user of {source_of_credentials(settings)} ({error}); write its present password there "
-            "and into Kafka"
-        ) from error
 
 
 def _producer(settings: KafkaSettings) -> Any:  # noqa: ANN401 - the client has no types

@@ -6,12 +6,14 @@ never leaves this host without TLS. The file is read for each client, so that a 
 
 from __future__ import annotations
 
-import socket
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from clickstream.errors import BrokerRefused, SettingsError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
 MECHANISM = "SCRAM-SHA-512"
-HANDSHAKE_SECONDS = 5
+WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's name for it, of which the client keeps the text
 
 
 class Credentials(BaseModel):
@@ -32,6 +34,30 @@ class Credentials(BaseModel):
 
     username: str
     password: SecretStr
+
+
+class _Hidden(str):
+    """A password for the client, which shows its options when it logs in full."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc] # no types
+    """Connections that end where there is no trust; the client alone would try again until its time is up."""
+
+    async def _connect(self, node: Any, conn: Any, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - no types
+        await super()._connect(node, conn, *arguments, **options)
+        error = conn.init_future.exception
+        if isinstance(error, SaslAuthenticationFailedError) or WRONG_CERTIFICATE in str(error):
+            self._auth_failures[node.node_id] = error
+
+
+def _client(**options: Any) -> KafkaNetClient:  # noqa: ANN401 - the client's options
+    net = NetworkSelector(**options)
+    return KafkaNetClient(net, _Manager(net, **options))
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
@@ -51,14 +77,15 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": MECHANISM,
         "sasl_plain_username": credentials.username,
-        "sasl_plain_password": credentials.password.get_secret_value(),
+        "sasl_plain_password": _Hidden(credentials.password.get_secret_value()),
         "ssl_context": _tls(settings.kafka_ca_file),
+        "kafka_client": _client,
     }
 
 
 @contextmanager
 def refusals_explained(settings: Settings) -> Iterator[None]:
-    """Say what to do where connecting fails for lack of trust: the client itself only says that it got nowhere.
+    """Say what to do where connecting fails for lack of trust.
 
     Raises:
         BrokerRefused: If the brokers refuse the user, or if their certificate is not of the authority in the settings.
@@ -71,10 +98,14 @@ def refusals_explained(settings: Settings) -> Iterator[None]:
             f" ({error}). Its password was probably rotated on one side only: write the present one into that file and"
             " into Kafka (docker/host/start does both)."
         ) from error
-    except KafkaTimeoutError as error:
-        if settings.kafka_credentials_file and (problem := _certificate_problem(settings)):
-            raise BrokerRefused(problem) from error
-        raise
+    except KafkaConnectionError as error:
+        if WRONG_CERTIFICATE not in str(error):
+            raise
+        raise BrokerRefused(
+            f"The certificate of Kafka at {settings.kafka_bootstrap_servers} is not accepted ({error}). Give"
+            " CLICKSTREAM_KAFKA_CA_FILE the authority that signed it, and the certificate the name or address that"
+            " CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS uses."
+        ) from error
 
 
 def _credentials(file: Path) -> Credentials:
@@ -96,22 +127,3 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         raise SettingsError(
             f"CLICKSTREAM_KAFKA_CA_FILE names {ca_file}, which must hold a certificate in PEM: {error}. Write it there."
         ) from error
-
-
-def _certificate_problem(settings: Settings) -> str | None:
-    """What is wrong with the certificate of a broker, None where none shows one that is wrong."""
-    context = _tls(settings.kafka_ca_file)
-    for address in settings.kafka_bootstrap_servers.split(","):
-        host, _, port = address.rpartition(":")
-        try:
-            with socket.create_connection((host, int(port)), timeout=HANDSHAKE_SECONDS) as plain:
-                context.wrap_socket(plain, server_hostname=host).close()
-        except ssl.SSLCertVerificationError as error:
-            return (
-                f"The certificate of the broker {address} is not accepted ({error.verify_message}). Give"
-                " CLICKSTREAM_KAFKA_CA_FILE the authority that signed it, and the certificate the name or address that"
-                " CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS uses."
-            )
-        except OSError:
-            continue
-    return None
