@@ -24,7 +24,7 @@ from clickstream.broker_access import connection_options
 from clickstream.errors import BrokerRefused, SettingsError
 from clickstream.health import kafka, kafka_canary, run
 from clickstream.health.check import Installation
-from clickstream.settings import Settings
+from clickstream.settings import Settings, settings
 from clickstream_generator import handler
 from clickstream_source import access
 from clickstream_source.delivery import DeliveryError
@@ -158,24 +158,24 @@ def rotate(broker: Broker, user: str, password: str) -> None:
 
 
 def test_the_handler_produces_and_the_library_describes_and_reads(lambda_environment: Broker) -> None:
-    settings = lambda_environment.settings()
-    before = sum(broker.describe(settings).ends.values())
+    current = lambda_environment.settings()
+    before = sum(broker.describe(current).ends.values())
     made = handler(EVENT, None)
-    state = broker.describe(settings)
+    state = broker.describe(current)
     assert sum(state.ends.values()) - before == made["events"] != 0
     assert state.log_append_time
     read = 0
-    with broker.consumer_of(settings) as consumer:
+    with broker.consumer_of(current) as consumer:
         for partition, end in state.ends.items():
             read += sum(map(len, broker.RangeReader(consumer, TOPIC, partition, state.starts[partition], end)))
     assert read == sum(state.ends.values())
-    wait_for(lambda: advises(settings, state.ends))
+    wait_for(lambda: advises(current, state.ends))
 
 
-def advises(settings: Settings, offsets: Mapping[int, int]) -> bool:
+def advises(current: Settings, offsets: Mapping[int, int]) -> bool:
     """Whether the group's offsets can be set; Kafka makes its topic for them when it is first asked."""
     try:
-        broker.advise_group_offsets(settings, offsets)
+        broker.advise_group_offsets(current, offsets)
     except CoordinatorNotAvailableError:
         return False
     return True
@@ -258,9 +258,9 @@ def test_a_file_without_credentials_is_refused_by_name(tmp_path: Path, content: 
     file = tmp_path / "credentials.json"
     if content is not None:
         file.write_text(content)
-    settings = Settings(kafka_bootstrap_servers="host:1", storage_url="file:///nowhere", kafka_credentials_file=file)
+    given = Settings(kafka_bootstrap_servers="host:1", storage_url="file:///nowhere", kafka_credentials_file=file)
     with pytest.raises(SettingsError, match=f"CLICKSTREAM_KAFKA_CREDENTIALS_FILE names {file}.*Write it") as refused:
-        connection_options(settings)
+        connection_options(given)
     assert (
         "1234567" not in f"{refused.value} {(refused.value.__context__ and refused.value.__suppress_context__) or ''}"
     )
@@ -275,3 +275,15 @@ def test_a_secret_without_credentials_is_refused_by_name(aws: Account) -> None:
     aws.client("secretsmanager").delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
     with pytest.raises(DeliveryError, match=f"KAFKA_CREDENTIALS_SECRET={SECRET} can't be read: .*the role may read it"):
         handler(EVENT, None)
+
+
+def test_an_authority_without_credentials_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": "host:1",
+        "CLICKSTREAM_STORAGE_URL": "file:///nowhere",
+        "CLICKSTREAM_KAFKA_CA_FILE": "/ca.pem",
+    }.items():
+        monkeypatch.setenv(name, value)
+    words = "CLICKSTREAM_KAFKA_CA_FILE is '/ca.pem'.*only together with CLICKSTREAM_KAFKA_CREDENTIALS_FILE"
+    with pytest.raises(SettingsError, match=words):
+        settings.__wrapped__()  # not the cached ones of this process
