@@ -1,7 +1,6 @@
 """The library and the Lambda's handler against Kafka as compose starts it: users with passwords, over TLS.
 
-The broker is docker/kafka/start with its own server.properties, its certificate of docker/host/certificates, and users
-and rights as the service `init` makes them; only ports and folders are the test's.
+Users and their rights are as the service `init` makes them, certificates as docker/host/configure does.
 """
 
 from __future__ import annotations
@@ -29,12 +28,10 @@ from clickstream_generator import handler
 from clickstream_source import access
 from clickstream_source.delivery import DeliveryError
 from infra.bootstrap.__main__ import prepare_kafka
-from infra.local.java import find_java
-from infra.local.kafka import fetch_jars
-from infra.local.ports import LOOPBACK, free_ports, is_free
+from infra.local.ports import LOOPBACK
 from tests.aws import Account
-from tests.conftest import REPOSITORY
-from tests.installations import started
+from tests.compose_file import DOCKER
+from tests.one_host import Host
 
 TOPIC = "clickstream-events"
 SECRET = "clickstream/kafka/generator"  # noqa: S105 - a name
@@ -67,55 +64,18 @@ class Broker:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    folder = tmp_path_factory.mktemp("kafka")
-    for authority in ("own", "stranger"):
-        make_certificates = REPOSITORY / "docker" / "host" / "certificates"
-        subprocess.run([str(make_certificates), str(folder / authority), LOOPBACK], check=True, capture_output=True)
-    secrets = folder / "secrets"
-    secrets.mkdir()
-    (secrets / "kafka-ca.pem").write_text((folder / "own" / "authority.pem").read_text())
-    for user in ("pipeline", "generator"):
-        (secrets / f"kafka-{user}.json").write_text(json.dumps({"username": user, "password": f"first of {user}"}))
-    ports = free_ports()
-    properties = (REPOSITORY / "docker" / "kafka" / "server.properties").read_text()
-    for here, there in {
-        "HOST://:9094": f"HOST://{LOOPBACK}:{ports.airflow}",
-        "NETWORK://:9095": f"NETWORK://{LOOPBACK}:{ports.postgres}",
-        ":9092": f":{ports.kafka}",
-        ":9093": f":{ports.kafka_controller}",
-        ":9094": f":{ports.airflow}",
-        "/run/secrets/kafka-broker.pem": str(folder / "own" / "broker.pem"),
-        "/var/lib/kafka/data": str(folder / "data"),
-    }.items():
-        assert here in properties
-        properties = properties.replace(here, there)
-    (folder / "server.properties").write_text(properties)
-    for name in ("start", "log4j2.properties"):
-        (folder / name).write_bytes((REPOSITORY / "docker" / "kafka" / name).read_bytes())
-    (folder / "start").chmod(0o755)
-    java = find_java()
-    environment = {
-        "PATH": f"{java.home}/bin:/usr/bin:/bin",
-        "KAFKA_JARS": str(fetch_jars(java)),
-        "KAFKA_HEAP": "256m",
-        "KAFKA_ADVERTISED_HOST": LOOPBACK,
-    }
-    log = folder / "kafka.log"
-    with started([folder / "start"], log, **environment) as process:
-
-        def listens() -> bool:
-            """The question of its health check."""
-            assert process.poll() is None, log.read_text()
-            return not is_free(ports.kafka)
-
-        wait_for(listens)
+    host = Host(tmp_path_factory.mktemp("host"))
+    stranger = tmp_path_factory.mktemp("stranger")
+    make_certificates = DOCKER / "host" / "certificates"
+    subprocess.run([str(make_certificates), str(stranger), LOOPBACK], check=True, capture_output=True)
+    with host.start("kafka"):
         one = Broker(
-            address=f"{LOOPBACK}:{ports.airflow}",
-            own=f"{LOOPBACK}:{ports.kafka}",
-            secrets=secrets,
-            stranger=folder / "stranger" / "authority.pem",
+            address=f"{LOOPBACK}:{host.port('kafka', '9094')}",
+            own=f"{LOOPBACK}:{host.port('kafka', '9092')}",
+            secrets=host.secrets,
+            stranger=stranger / "authority.pem",
         )
-        prepare_kafka(secrets, bootstrap_servers=one.own, topic=TOPIC)
+        prepare_kafka(host.secrets, bootstrap_servers=one.own, topic=TOPIC)
         yield one
 
 
