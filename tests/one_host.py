@@ -8,6 +8,7 @@ program gets told to listen on loopback, where its container's network would kee
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -31,7 +32,7 @@ from tests.compose_file import DOCKER
 from tests.installations import started
 
 REPOSITORY = DOCKER.parent
-START_SECONDS = 90
+START_SECONDS = 60
 COPIED = ("kafka", "prometheus.yml")
 PORTS = {
     "kafka": ("9092", "9093", "9094", "9095"),
@@ -97,7 +98,7 @@ class Host:
             text = self.ports["postgres"]["5432"]
         folders = self._folders[service]
         text = re.sub("|".join(map(re.escape, folders)), lambda found: folders[found[0]], text)
-        return LOOPBACK if text == service else text
+        return LOOPBACK if text == "spark-master" else text  # its own name, as an argument
 
     def _mounted(self, service: str) -> Iterator[tuple[str, str]]:
         """Paths of a container with those of this machine; a configuration that names paths or ports has a copy."""
@@ -145,14 +146,25 @@ class Host:
         own = {name: self.here(service, value) for name, value in self.services[service]["environment"].items()}
         if service == "kafka":
             own["KAFKA_JARS"] = str(kafka.fetch_jars(self._java))
+        if service == "postgres":
+            own["PGPORT"] = self.ports[service]["5432"]  # of the server and of its health check
+        if service.startswith("airflow-"):
+            own["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "true"  # what runs is what a test starts
         if service == "alertmanager":
-            own |= {"ALERTMANAGER": "prometheus-alertmanager"}  # Debian's name
+            tools = f"{self._named_alike(scratch)}:{tools}"
         return (
             base_environment()
             | {"HOME": str(scratch), "PATH": tools, "PYTHONDONTWRITEBYTECODE": "1"}
             | own
             | LISTENING.get(service, ([], {}))[1]
         )
+
+    def _named_alike(self, folder: Path) -> Path:
+        """A folder in which Debian's Alertmanager has the name of the image's."""
+        link = folder / "alertmanager"
+        if not link.is_symlink():
+            link.symlink_to("/usr/bin/prometheus-alertmanager")
+        return folder
 
     def command(self, service: str) -> list[str]:
         """What the container runs."""
@@ -209,11 +221,14 @@ class Host:
         if service != "postgres":
             return command
         user = postgres.account(self.data / "postgres")
+        password = self.secrets / "postgres-superuser"
+        for path in (self.data / "postgres", password):
+            os.chown(path, user.uid, user.gid)
         cluster = self.data / "postgres" / "data"
         initdb = [
             *("setpriv", *user.privileges, "initdb", "--pgdata", str(cluster), "--username=postgres"),
-            f"--pwfile={self.secrets / 'postgres-superuser'}",
+            f"--pwfile={password}",
             *self.services[service]["environment"]["POSTGRES_INITDB_ARGS"].split(),
         ]
         subprocess.run(initdb, env=self.environment(service), cwd="/", check=True, capture_output=True)
-        return ["setpriv", *user.privileges, *command, "-D", str(cluster), "-p", self.ports[service]["5432"]]
+        return ["setpriv", *user.privileges, *command, "-D", str(cluster)]
