@@ -4,9 +4,12 @@ EventBridge calls `handler` once a minute. Everything follows from the event and
 invocation makes the same events with the same ids, so calling it again after a failure is always right.
 
 Settings, by environment variables: `KAFKA_BOOTSTRAP_SERVERS` and `ARCHIVE_URL` are required, `TOPIC` and
-`KAFKA_DELIVERY_TIMEOUT_SECONDS` optional. The rate is `GENERATOR_EVENTS_PER_MINUTE`, averaged over a day; the
-shape is `GENERATOR_PRODUCER_ID`, `GENERATOR_DAY_NIGHT_AMPLITUDE`, `GENERATOR_USERS`,
-`GENERATOR_VIEW_TO_CART_RATE`, `GENERATOR_CART_TO_PURCHASE_RATE` and `GENERATOR_SEED`.
+`KAFKA_DELIVERY_TIMEOUT_SECONDS` optional. Where Kafka asks for a user, `KAFKA_CREDENTIALS_SECRET` names its secret
+and `KAFKA_CA_PARAMETER` the authority of the brokers' certificates (`KAFKA_CREDENTIALS_FILE` and `KAFKA_CA_FILE` off
+AWS); both are read at the first invocation, and anew when Kafka refuses them. The rate is
+`GENERATOR_EVENTS_PER_MINUTE`, averaged over a day; the shape is `GENERATOR_PRODUCER_ID`,
+`GENERATOR_DAY_NIGHT_AMPLITUDE`, `GENERATOR_USERS`, `GENERATOR_VIEW_TO_CART_RATE`,
+`GENERATOR_CART_TO_PURCHASE_RATE` and `GENERATOR_SEED`.
 
 A burst is asked for by the event's `detail`, `{"producerId": "burst-1", "eventsPerMinute": 1000}`: about so
 many events in that minute, whatever the hour of the day.

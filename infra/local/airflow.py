@@ -23,10 +23,7 @@ from infra.local.supervision import Program, base_environment
 
 AIRFLOW = VENV / "bin" / "airflow"
 COUNTERS = REPOSITORY / "plugins" / "clickstream" / "airflow_metadata" / "versions"
-POOLS = {
-    "drain": {"slots": 2, "description": "groups of partitions drained at a time", "include_deferred": False},
-    "spark": {"slots": 1, "description": "Spark jobs at a time", "include_deferred": False},
-}
+POOLS = REPOSITORY / "infra" / "bootstrap" / "pools.json"
 TRIGGERS = 3  # of the counters, on Airflow's tables
 GIT_TIMEOUT_SECONDS = 5
 REMEDY = "The lines above name the cause. Correct it and run it again."
@@ -166,10 +163,8 @@ def migrate(stack: Stack, java: Java) -> None:
         environment=surroundings,
         timeout=300,
     )
-    pools = stack.folder / "airflow" / "pools.json"
-    pools.write_text(json.dumps(POOLS), encoding="utf-8")
     run(
-        [AIRFLOW, "pools", "import", pools],
+        [AIRFLOW, "pools", "import", POOLS],
         purpose="make Airflow's pools",
         remedy=REMEDY,
         environment=surroundings,
@@ -207,7 +202,7 @@ def _is_made(stack: Stack) -> bool:
         except psycopg.errors.UndefinedTable:
             return False
         triggers = connection.execute("SELECT FROM pg_trigger WHERE tgname LIKE 'clickstream_%'").rowcount
-    return {name for (name,) in pools} >= set(POOLS) and triggers == TRIGGERS
+    return {name for (name,) in pools} >= set(json.loads(POOLS.read_text(encoding="utf-8"))) and triggers == TRIGGERS
 
 
 def _has_counters(stack: Stack) -> bool:

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from infra.bootstrap import roles
 from infra.local import credentials, demo, lifecycle, postgres
 from infra.local import lineage as lineage_of
 from infra.local.errors import StackError
@@ -178,7 +179,7 @@ def psql(role: str, arguments: tuple[str, ...]) -> None:
     """Open psql on the database; further ARGUMENTS go to psql (after --)."""
     with _explained():
         stack = _existing()
-        connection = ["-h", LOOPBACK, "-p", str(stack.ports.postgres), "-U", role, "-d", postgres.DATABASE]
+        connection = ["-h", LOOPBACK, "-p", str(stack.ports.postgres), "-U", role, "-d", roles.DATABASE]
         passfile = {"PGPASSFILE": str(stack.secrets / "pgpass")}
         _become(str(postgres.binaries() / "psql"), [*connection, *arguments], passfile)
 

@@ -5,12 +5,13 @@ import json
 import secrets
 from pathlib import Path
 
+from infra.bootstrap import roles
 from infra.local.files import write_private
 from infra.local.ports import LOOPBACK
 from infra.local.stack import ADMIN, Stack
 
-DATABASE_ROLES = ("clickstream_owner", "clickstream_writer", "grafana_reader")
-AIRFLOW_ROLE = "airflow"
+DATABASE_ROLES = (roles.OWNER, roles.WRITER, roles.READER)
+AIRFLOW_ROLE = roles.AIRFLOW_ROLE
 
 
 def token(stack: Stack, name: str) -> str:

@@ -6,9 +6,10 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pyspark
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
+from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from infra.bootstrap import topic
 from infra.local.commands import run
 from infra.local.errors import StackError
 from infra.local.files import exclusive, made_whole, private_folder
@@ -19,13 +20,6 @@ from infra.local.supervision import Program, base_environment
 
 VERSION = "4.3.0"
 LOG4J_VERSION = "2.25.4"
-PARTITIONS = 3
-TOPIC_CONFIG = {
-    "message.timestamp.type": "LogAppendTime",
-    "cleanup.policy": "delete",
-    "max.message.bytes": str(2 * 1024 * 1024),
-    "retention.ms": str(7 * 24 * 3600 * 1000),
-}
 IVY_MODULE = f"""\
 <ivy-module version="2.0">
   <info organisation="clickstream" module="kafka"/>
@@ -154,11 +148,7 @@ def ensure_topic(stack: Stack) -> None:
     """
     admin = _admin(stack)
     try:
-        if TOPIC not in admin.list_topics():
-            admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, topic_configs=TOPIC_CONFIG)], timeout_ms=20_000)
-        else:
-            resource = ConfigResource(ConfigResourceType.TOPIC, TOPIC, configs=TOPIC_CONFIG)
-            admin.alter_configs([resource], incremental=True)
+        topic.ensure_topic(admin, TOPIC)
     except KafkaError as error:
         raise StackError(
             f"Kafka refuses to create or configure topic {TOPIC}: {error}",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from psycopg import sql
 
+from infra.bootstrap import roles
 from infra.local.commands import run
-from infra.local.credentials import AIRFLOW_ROLE, DATABASE_ROLES, token, write_pgpass
+from infra.local.credentials import token, write_pgpass
 from infra.local.errors import StackError
 from infra.local.files import PRIVATE_FILE, write_private
 from infra.local.ports import LOOPBACK
@@ -23,7 +23,6 @@ from infra.local.supervision import Program, base_environment
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"  # also the user that the pgserver package makes when it runs as root
-DATABASE = "clickstream"
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -208,34 +207,7 @@ def ensure_roles(stack: Stack) -> None:
     """Create each role with the password of its file, and both databases; change what differs."""
     write_pgpass(stack)
     with _connect(stack) as connection:
-        for role in (*DATABASE_ROLES, AIRFLOW_ROLE):
-            _ensure_role(connection, role, token(stack, role))
-        _ensure_database(connection, DATABASE, owner="clickstream_owner")
-        _ensure_database(connection, "airflow", owner=AIRFLOW_ROLE)
-        connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO clickstream_writer")
-        connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE} TO grafana_reader")
-
-
-def _ensure_role(connection: psycopg.Connection, role: str, password: str) -> None:
-    name = sql.Identifier(role)
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
-        connection.execute(sql.SQL("CREATE ROLE {}").format(name))
-    # Only the verifier travels, so that no statement log can hold the password.
-    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    connection.execute(
-        sql.SQL("ALTER ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
-            name, sql.Literal(verifier)
-        )
-    )
-
-
-def _ensure_database(connection: psycopg.Connection, database: str, *, owner: str) -> None:
-    name = sql.Identifier(database)
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone() is None:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(name, sql.Identifier(owner))
-        )
-    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+        roles.ensure_roles(connection, {role: token(stack, role) for role in roles.ROLES})
 
 
 def migrate(stack: Stack) -> None:
@@ -254,7 +226,7 @@ def migrate(stack: Stack) -> None:
             "PGHOST": LOOPBACK,
             "PGPORT": str(stack.ports.postgres),
             "PGUSER": "clickstream_owner",
-            "PGDATABASE": DATABASE,
+            "PGDATABASE": roles.DATABASE,
             "PGPASSFILE": str(stack.secrets / "pgpass"),
         },
         directory=REPOSITORY,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from clickstream_source.access import AccessError, security_options
 from clickstream_source.settings import KafkaSettings
 
 Headers = list[tuple[str, bytes]]
@@ -70,7 +71,8 @@ def deliver(
     delivered = Delivered()
     if total == 0:
         return delivered
-    first_error = close_error = None
+    first_error: Exception | None = None
+    close_error: KafkaError | None = None
     try:
         producer = _connect(settings)
         try:
@@ -84,22 +86,34 @@ def deliver(
             )
         finally:
             close_error = _close(producer)
-    except KafkaError as error:
+    except (KafkaError, AccessError) as error:
         first_error = error
     if delivered.total != total:
+        trust = ", and that its user and authority are those in the settings" if settings.is_secured else ""
         cause = first_error or close_error
         reason = f"first error: {cause}" if cause else "the source held another number"
         raise DeliveryError(
             f"{total - delivered.total:,} of {total:,} records were not acknowledged by topic "
             f"{settings.topic!r} at {settings.bootstrap_servers} ({reason}). "
-            f"Check that the brokers run and the topic exists (`make status`). {remedy}"
+            f"Check that the brokers run and the topic exists (`make status`){trust}. {remedy}"
         ) from cause
     return delivered
 
 
 def _connect(settings: KafkaSettings) -> Any:  # noqa: ANN401 - the client has no types
+    try:
+        return _producer(settings)
+    except KafkaError:
+        # Password or authority may be others by now. The client only says that its time is up, so the next invocation
+        # reads them anew, whatever it was.
+        security_options.cache_clear()
+        raise
+
+
+def _producer(settings: KafkaSettings) -> Any:  # noqa: ANN401 - the client has no types
     timeout_ms = int(settings.delivery_timeout_seconds * 1000)
     return KafkaProducer(
+        **security_options(settings),
         bootstrap_servers=settings.bootstrap_servers.split(","),
         client_id="clickstream-source",
         acks="all",

@@ -2,10 +2,11 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GENERATOR_"
@@ -64,6 +65,51 @@ class KafkaSettings(BaseSettings):
         validation_alias="KAFKA_DELIVERY_TIMEOUT_SECONDS",
         description="1 to 600 seconds for reaching a broker, and again for its acknowledgement",
     )
+
+    credentials_secret: str | None = Field(
+        default=None,
+        min_length=1,
+        validation_alias="KAFKA_CREDENTIALS_SECRET",
+        description='ARN or name of a secret of Secrets Manager, {"username": ..., "password": ...}; none where Kafka'
+        " asks for no user",
+    )
+    credentials_file: Path | None = Field(
+        default=None,
+        validation_alias="KAFKA_CREDENTIALS_FILE",
+        description="path of a file with the same content, instead of KAFKA_CREDENTIALS_SECRET",
+    )
+    ca_parameter: str | None = Field(
+        default=None,
+        min_length=1,
+        validation_alias="KAFKA_CA_PARAMETER",
+        description="name of an SSM parameter with the authority that signs the brokers' certificates, in PEM, only"
+        " together with credentials; none where this system trusts it already, as with MSK",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        validation_alias="KAFKA_CA_FILE",
+        description="path of a file with the same content, instead of KAFKA_CA_PARAMETER; only with credentials",
+    )
+
+    @field_validator("credentials_file", "ca_file")
+    @classmethod
+    def _one_source(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        other = {"credentials_file": "credentials_secret", "ca_file": "ca_parameter"}[str(info.field_name)]
+        if file is not None and info.data.get(other) is not None:
+            raise ValueError("it is given twice")
+        return file
+
+    @field_validator("ca_parameter", "ca_file")
+    @classmethod
+    def _only_with_credentials(cls, authority: object, info: ValidationInfo) -> object:
+        if authority is not None and not (info.data.get("credentials_secret") or info.data.get("credentials_file")):
+            raise ValueError("an authority without credentials")
+        return authority
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether the brokers ask for a user, and show a certificate."""
+        return self.credentials_secret is not None or self.credentials_file is not None
 
     @classmethod
     def load(cls, **overrides: str) -> Self:

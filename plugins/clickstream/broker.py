@@ -22,6 +22,7 @@ from kafka.errors import (
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
+from clickstream.broker_access import connection_options, refusals_explained
 from clickstream.errors import (
     BrokerSilent,
     ClickstreamError,
@@ -45,7 +46,6 @@ GROUP = "clickstream-drain"
 LOG_APPEND_TIME = 1
 TOPIC_CONFIGS = ("message.timestamp.type", "retention.ms")  # what a plan needs to know
 SILENCE_SECONDS = 60.0
-BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +76,19 @@ class TopicState:
 @contextmanager
 def consumer_of(settings: Settings) -> Iterator[KafkaConsumer]:
     """A consumer that is assigned by hand, commits nothing and never skips an expired offset."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        allow_auto_create_topics=False,
-        fetch_max_bytes=16 << 20,
-        max_partition_fetch_bytes=4 << 20,
-        max_poll_records=5_000,
-        metrics_enabled=False,
-        bootstrap_timeout_ms=BOOTSTRAP_MILLISECONDS,
-    )
+    with refusals_explained(settings):
+        consumer = KafkaConsumer(
+            **connection_options(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            fetch_max_bytes=16 << 20,
+            max_partition_fetch_bytes=4 << 20,
+            max_poll_records=5_000,
+            metrics_enabled=False,
+        )
     try:
         yield consumer
     finally:
@@ -98,9 +98,8 @@ def consumer_of(settings: Settings) -> Iterator[KafkaConsumer]:
 @contextmanager
 def admin_of(settings: Settings) -> Iterator[KafkaAdminClient]:
     """An admin client of the brokers in the settings."""
-    admin = KafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","), bootstrap_timeout_ms=BOOTSTRAP_MILLISECONDS
-    )
+    with refusals_explained(settings):
+        admin = KafkaAdminClient(**connection_options(settings))
     try:
         yield admin
     finally:

@@ -11,6 +11,10 @@ class SettingsError(ClickstreamError):
     """A setting is missing or outside of what is allowed."""
 
 
+class BrokerRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Kafka and this client don't trust each other: a wrong password, or a certificate of another authority."""
+
+
 class StaleAttempt(ClickstreamError):  # noqa: N818 - the name is the ledger's term
     """Another attempt has committed, or a newer one exists. Nothing was changed by this one."""
 

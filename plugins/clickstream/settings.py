@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clickstream.errors import SettingsError
@@ -50,6 +50,17 @@ class Settings(MetricsSettings, PageSettings):
     kafka_bootstrap_servers: Annotated[
         str, Field(pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$", description="host:port[,host:port...]")
     ]
+    kafka_credentials_file: Annotated[
+        Path | None,
+        Field(description='path of a JSON file {"username": ..., "password": ...}, or unset where Kafka asks for none'),
+    ] = None
+    kafka_ca_file: Annotated[
+        Path | None,
+        Field(
+            description="path of a PEM file with the authority that signs the brokers' certificates, only together with"
+            f" {PREFIX}KAFKA_CREDENTIALS_FILE; unset where this system trusts it already, as with MSK"
+        ),
+    ] = None
     topic: Annotated[
         str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="1 to 249 of letters, digits, . _ -")
     ] = "clickstream-events"
@@ -88,6 +99,13 @@ class Settings(MetricsSettings, PageSettings):
             description="URL of Prometheus without credentials, or unset where there is none",
         ),
     ] = None
+
+    @field_validator("kafka_ca_file")
+    @classmethod
+    def _only_with_credentials(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is not None and info.data.get("kafka_credentials_file") is None:
+            raise ValueError("an authority without credentials")
+        return file
 
     @field_validator("storage_url")
     @classmethod

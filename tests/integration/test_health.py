@@ -23,7 +23,7 @@ from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError
 
-from clickstream import broker
+from clickstream import broker, broker_access
 from clickstream.errors import ComponentsDown, HealthNotRecorded
 from clickstream.health import (
     airflow,
@@ -94,7 +94,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An absent broker is given up after a second."""
-    monkeypatch.setattr(broker, "BOOTSTRAP_MILLISECONDS", 1_000)
+    monkeypatch.setattr(broker_access, "BOOTSTRAP_MILLISECONDS", 1_000)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from clickstream.aggregate import attempt
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 SPARK_APPS = Path(__file__).parents[3] / "spark_apps"
 SUBMIT = SPARK_APPS / "bin" / "spark-submit-alone"
+STANDALONE = "spark://"
+LOOPBACK = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 
 
@@ -59,24 +63,47 @@ class AggregateBatchOperator(SparkSubmitOperator):
         self.application_args = ["--spec", str(attempt.folder(current, attempt_id) / "spec.json")]
         self.name = f"clickstream-batch-{self.batch_id}"
         self._driver_memory = current.spark_driver_memory
-        self.conf = submit_conf(current.spark_cds_archive)
+        self.conf = submit_conf(master_url(), current.spark_cds_archive)
         super().execute(context)
         return str(attempt_id)
 
 
-def submit_conf(cds_archive: str | None) -> dict[str, str]:
-    """Spark's configuration of every job, with the class data archive where there is one."""
+def master_url() -> str:
+    """Where the connection `clickstream_spark` submits to, such as `local[2]` or `spark://host:port`."""
+    return str(SparkSubmitHook(conn_id=SPARK)._connection["master"])  # noqa: SLF001 - as it will be submitted to
+
+
+def submit_conf(master: str, cds_archive: str | None) -> dict[str, str]:
+    """Spark's configuration of every job, with the class data archive where there is one.
+
+    Raises:
+        OSError: The name of a standalone master can't be resolved, or no way leads to it.
+    """
     java = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     if cds_archive and Path(cds_archive).exists():
         java.append(f"-XX:SharedArchiveFile={cds_archive}")
+    address = driver_address(master)
     return {
         "spark.driver.extraJavaOptions": " ".join(java),
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": address,
+        "spark.driver.bindAddress": address,
         "spark.pyspark.driver.python": str(SPARK_APPS / "bin" / "python-with-parent"),
         "spark.pyspark.python": sys.executable,
         "spark.ui.enabled": "false",
     }
+
+
+def driver_address(master: str) -> str:
+    """The address of this host at which executors find the driver, and the only one it listens at.
+
+    For a standalone master it is the one that faces the master, since its workers are beside it; otherwise loopback.
+    """
+    if not master.startswith(STANDALONE):
+        return LOOPBACK
+    host, _, port = master.removeprefix(STANDALONE).partition(",")[0].rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as facing:
+        facing.connect((host, int(port)))  # sends nothing; the kernel chooses the way
+        return str(facing.getsockname()[0])
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: F401 - loaded before the clocks run
 from airflow.sdk.configuration import conf
 
+from clickstream.aggregate.spark import master_url
 from clickstream.health.check import Installation
 from clickstream.health.spark import DEFAULT_UI_PORT, Master
 from clickstream.orchestration import SPARK, connection
@@ -29,6 +30,6 @@ def this() -> Installation:
 def _spark() -> Master:
     defined: Any = SparkSubmitHook.get_connection(SPARK)
     return Master(
-        url=SparkSubmitHook(conn_id=SPARK)._connection["master"],  # noqa: SLF001 - as it will be submitted to
+        url=master_url(),
         ui_port=int(defined.extra_dejson.get("webui-port", DEFAULT_UI_PORT)),
     )

@@ -10,6 +10,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from clickstream import broker
+from clickstream.broker_access import connection_options, refusals_explained
 from clickstream.errors import BrokerSilent
 from clickstream.health.check import Check, Finding, Installation, finding
 
@@ -63,15 +64,15 @@ def _ensure_topic(settings: Settings) -> bool:
 
 def _round_trip(settings: Settings, consumer: KafkaConsumer, record_id: bytes) -> float:
     """Seconds from sending a record to receiving it."""
-    producer = KafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        acks="all",
-        linger_ms=0,
-        request_timeout_ms=DELIVERY_MILLISECONDS,
-        delivery_timeout_ms=DELIVERY_MILLISECONDS,
-        max_block_ms=DELIVERY_MILLISECONDS,
-        bootstrap_timeout_ms=broker.BOOTSTRAP_MILLISECONDS,
-    )
+    with refusals_explained(settings):
+        producer = KafkaProducer(
+            **connection_options(settings),
+            acks="all",
+            linger_ms=0,
+            request_timeout_ms=DELIVERY_MILLISECONDS,
+            delivery_timeout_ms=DELIVERY_MILLISECONDS,
+            max_block_ms=DELIVERY_MILLISECONDS,
+        )
     try:
         producer.partitions_for(TOPIC)  # connected before the clock starts
         began = time.monotonic()

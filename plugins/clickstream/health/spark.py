@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clickstream.aggregate.spark import SUBMIT, submit_conf
+from clickstream.aggregate.spark import STANDALONE, SUBMIT, submit_conf
 from clickstream.health.check import Check, Finding, Installation, Problem, Status, finding
 from clickstream.health.fetch import NoAnswer, fetch
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SUBMIT_TIMEOUT_SECONDS = 25
-STANDALONE = "spark://"
 DEFAULT_UI_PORT = 8080
 SHOWN_CHARACTERS = 300
 
@@ -40,7 +39,7 @@ def look(installation: Installation) -> Finding:
         subprocess.TimeoutExpired: The submit command hangs.
     """
     master = installation.spark()
-    version, problems = _submit(master.url, submit_conf(installation.settings.spark_cds_archive))
+    version, problems = _submit(master.url, submit_conf(master.url, installation.settings.spark_cds_archive))
     found = f"spark-submit {version} for {master.url}" if version else f"Master {master.url}"
     if master.url.startswith(STANDALONE):
         workers, of_workers = _workers(master)

@@ -44,6 +44,9 @@ def test_defaults() -> None:
         ("ARCHIVE_URL", "/data/archive", "file:///absolute/folder or s3://bucket/prefix"),
         ("ARCHIVE_URL", "file://data/archive", "file:///absolute/folder or s3://bucket/prefix"),
         ("ARCHIVE_URL", "s3:///archive", "file:///absolute/folder or s3://bucket/prefix"),
+        ("KAFKA_CREDENTIALS_SECRET", "", "ARN or name of a secret"),
+        ("KAFKA_CA_PARAMETER", "/clickstream/kafka-ca", "only together with credentials"),
+        ("KAFKA_CA_FILE", "/ca.pem", "only with credentials"),
     ],
 )
 def test_a_wrong_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str) -> None:
@@ -52,6 +55,18 @@ def test_a_wrong_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, 
         GeneratorSettings.load()
     assert f"{name}={value!r} is refused" in str(refusal.value)
     assert allowed in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("KAFKA_CREDENTIALS_SECRET", "KAFKA_CREDENTIALS_FILE"), ("KAFKA_CA_PARAMETER", "KAFKA_CA_FILE")]
+)
+def test_credentials_and_authority_come_from_one_place(monkeypatch: pytest.MonkeyPatch, one: str, other: str) -> None:
+    monkeypatch.setenv("KAFKA_CREDENTIALS_SECRET", "secret")
+    monkeypatch.setenv(one, "secret")
+    assert KafkaSettings.load().is_secured
+    monkeypatch.setenv(other, "/file")
+    with pytest.raises(SettingsError, match=f"{other}='/file' is refused: .*given twice.*instead of {one}"):
+        KafkaSettings.load()
 
 
 def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

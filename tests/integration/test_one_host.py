@@ -1,0 +1,91 @@
+"""compose.yaml's services as processes: each is healthy by its own check, and together they are the pipeline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from clickstream.aggregate.spark import SUBMIT, submit_conf
+from infra.local import spark_cds
+from infra.local.ports import LOOPBACK
+from tests.one_host import Host
+
+AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """All services up in the order in which compose starts them; the generator makes one minute instead of each."""
+    one = Host(tmp_path_factory.mktemp("host"))
+    with one.start("kafka", "postgres", "spark-master"):
+        done = one.run("init")
+        assert done.returncode == 0, done.stdout + done.stderr
+        with one.start("spark-worker", *AIRFLOW), one.start("prometheus", "alertmanager"):
+            made = one.run("generator", "--burst", "100")
+            assert made.returncode == 0, made.stdout + made.stderr
+            yield one
+
+
+def test_the_generator_is_healthy_by_what_it_made(host: Host) -> None:
+    assert host.is_healthy("generator")
+
+
+def test_every_component_is_well(host: Host) -> None:
+    done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
+    rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}
+    slow = {name for name, row in rows.items() if row["reason"].startswith("Slow: ")}  # with all at once on few cores
+    assert [row for name, row in rows.items() if row["status"] != "ok" and name not in slow] == []
+    assert done.returncode == 0, done.stderr
+    assert "workers alive: 1" in rows["spark"]["reason"]
+    assert "targets: 3" in rows["prometheus"]["reason"]
+    assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
+
+
+def test_init_may_run_again_at_any_time(host: Host) -> None:
+    done = host.run("init")
+    assert done.returncode == 0, done.stdout + done.stderr
+    reader = json.loads((host.secrets / "grafana_reader.json").read_text())
+    with psycopg.connect(
+        host=LOOPBACK,
+        port=host.port("postgres", "5432"),
+        dbname="clickstream",
+        user=reader["username"],
+        password=reader["password"],
+    ) as conn:
+        assert conn.execute("SELECT count(*) FROM ledger.partitions").fetchone() is not None
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute("DELETE FROM ledger.partitions")
+
+
+def test_a_batch_runs_on_the_worker_of_the_standalone_master(host: Host, tmp_path: Path) -> None:
+    master = f"spark://{LOOPBACK}:{host.port('spark-master', '7077')}"
+    spec = spark_cds._small_batch(tmp_path)
+    conf = [f"--conf={name}={value}" for name, value in submit_conf(master, None).items()]
+    app = "spark_apps/aggregate_windows.py"
+    command = [str(SUBMIT), "--master", master, *conf, app, "--spec", spec.as_uri()]
+    done = host.run("airflow-scheduler", command=command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["landed"] == 2
+    assert list((host.data / "spark" / "work").glob("app-*")) != []
+
+
+def test_prometheus_scrapes_all_and_its_alerts_reach_alertmanager(host: Host) -> None:
+    def up() -> dict[str, str]:
+        url = f"http://{LOOPBACK}:{host.port('prometheus', '9090')}/api/v1/query"
+        found = httpx.get(url, params={"query": "up"}).json()["data"]["result"]
+        return {one["metric"]["job"]: one["value"][1] for one in found}
+
+    def alerts() -> set[str]:
+        url = f"http://{LOOPBACK}:{host.port('alertmanager', '9093')}/api/v2/alerts"
+        return {one["labels"]["alertname"] for one in httpx.get(url).json()}
+
+    deadline = time.monotonic() + 40
+    while up() != {"prometheus": "1", "alertmanager": "1", "clickstream": "1"} or "Watchdog" not in alerts():
+        assert time.monotonic() < deadline, (up(), alerts())
+        time.sleep(0.5)
