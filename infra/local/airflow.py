@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from infra.local import credentials, prometheus
+from infra.bootstrap import s3a
+from infra.local import credentials, jars, prometheus
 from infra.local.commands import run
 from infra.local.errors import StackError
 from infra.local.files import private_folder
@@ -78,9 +79,17 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
         "CLICKSTREAM_TOPIC": TOPIC,
         "CLICKSTREAM_STORAGE_URL": stack.storage_url,
+        **_storage(stack, java),
         "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
         "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
     }
+
+
+def _storage(stack: Stack, java: Java) -> dict[str, str]:
+    """Return what Spark needs where the zones are on S3."""
+    if not stack.storage_url.startswith("s3://"):
+        return {}
+    return {"CLICKSTREAM_SPARK_S3_JARS": str(jars.fetch(f"s3a-{s3a.VERSION}", s3a.MODULE, java))}
 
 
 @cache

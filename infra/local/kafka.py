@@ -1,21 +1,20 @@
 """The Kafka broker: one combined KRaft node, from the jars of Maven Central."""
 
-import shutil
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-import pyspark
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from infra.bootstrap import topic
+from infra.local import jars
 from infra.local.commands import run
 from infra.local.errors import StackError
-from infra.local.files import exclusive, made_whole, private_folder
+from infra.local.files import made_whole, private_folder
 from infra.local.java import Java
 from infra.local.ports import LOOPBACK
-from infra.local.stack import CACHE, TOPIC, Stack
+from infra.local.stack import TOPIC, Stack
 from infra.local.supervision import Program, base_environment
 
 VERSION = "4.3.0"
@@ -23,10 +22,10 @@ LOG4J_VERSION = "2.25.4"
 IVY_MODULE = f"""\
 <ivy-module version="2.0">
   <info organisation="clickstream" module="kafka"/>
-  <configurations><conf name="kafka"/></configurations>
+  <configurations><conf name="jars"/></configurations>
   <dependencies>
-    <dependency org="org.apache.kafka" name="kafka_2.13" rev="{VERSION}" conf="kafka->default"/>
-    <dependency org="org.apache.logging.log4j" name="log4j-slf4j2-impl" rev="{LOG4J_VERSION}" conf="kafka->default"/>
+    <dependency org="org.apache.kafka" name="kafka_2.13" rev="{VERSION}" conf="jars->default"/>
+    <dependency org="org.apache.logging.log4j" name="log4j-slf4j2-impl" rev="{LOG4J_VERSION}" conf="jars->default"/>
   </dependencies>
 </ivy-module>
 """
@@ -62,38 +61,12 @@ log.retention.check.interval.ms=30000
 
 
 def fetch_jars(java: Java) -> Path:
-    """Return the folder of Kafka's jars, brought by Ivy (which pyspark carries) the first time.
+    """Return the folder of Kafka's jars, brought the first time.
 
     Raises:
         StackError: The download fails.
     """
-    folder = CACHE / f"kafka-{VERSION}"
-    with exclusive(CACHE / "kafka.lock", what="downloading Kafka", wait=True):
-        if not folder.exists():
-            _download(folder, java)
-    return folder
-
-
-def _download(folder: Path, java: Java) -> None:
-    ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
-    with made_whole(folder) as partial:
-        module = partial / "ivy.xml"
-        module.write_text(IVY_MODULE, encoding="utf-8")
-        cache = partial / "ivy-cache"
-        run(
-            [
-                *(java.binary, "-jar", ivy, "-ivy", module, "-cache", cache),
-                *("-confs", "kafka", "-types", "jar", "bundle"),
-                *("-retrieve", f"{partial}/[artifact]-[revision].[ext]"),
-            ],
-            purpose=f"download Kafka {VERSION} from Maven Central",
-            remedy=(
-                "Check the network, then run it again. Behind a proxy, set JAVA_TOOL_OPTIONS="
-                f"'-Dhttps.proxyHost=<host> -Dhttps.proxyPort=<port>'; or copy {folder} from another clone."
-            ),
-            timeout=600,
-        )
-        shutil.rmtree(cache)
+    return jars.fetch(f"kafka-{VERSION}", IVY_MODULE, java)
 
 
 def prepare(stack: Stack, java: Java, jars: Path) -> None:

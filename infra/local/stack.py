@@ -97,7 +97,9 @@ class Stack:
 
     @property
     def storage_url(self) -> str:
-        """URL of the zones, for CLICKSTREAM_STORAGE_URL."""
+        """URL of the zones: a folder of the stack, or what its owner chose as CLICKSTREAM_STORAGE_URL."""
+        if chosen := self.environment.get("CLICKSTREAM_STORAGE_URL"):
+            return chosen.rstrip("/")
         return f"file://{self.storage}"  # verbatim: neither Spark nor fsspec decodes percent signs
 
     @property

@@ -56,8 +56,12 @@ class Program:
 
 
 def base_environment() -> dict[str, str]:
-    """Return what every program of the stack gets; nothing else of the caller's environment is passed on."""
+    """Return what every program of the stack gets; nothing else of the caller's environment is passed on.
+
+    Variables of the AWS SDKs are, so that credentials are found where the caller's own programs find them.
+    """
     return {
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
         "PATH": f"{VENV / 'bin'}:{SYSTEM_PATH}",
         "HOME": str(Path.home()),
         "LANG": "C.UTF-8",

@@ -65,7 +65,8 @@ class Settings(MetricsSettings, PageSettings):
         str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="1 to 249 of letters, digits, . _ -")
     ] = "clickstream-events"
     storage_url: Annotated[
-        str, Field(description="file:///absolute/folder, s3://bucket/prefix or s3://connection@bucket/prefix")
+        str,
+        Field(description="file:///absolute/folder, or s3://bucket/prefix with credentials where the AWS SDKs look"),
     ]
     drain_groups: Annotated[
         int, Field(ge=1, le=64, description="1 to 64 groups of partitions, drained in parallel")
@@ -85,6 +86,10 @@ class Settings(MetricsSettings, PageSettings):
         str | None, Field(description="path of a JVM class data archive that shortens Spark's start")
     ] = None
 
+    spark_s3_jars: Annotated[
+        Path | None,
+        Field(description="a folder with the jars of S3A, or unset where Spark brings them or the storage is local"),
+    ] = None
     archive_max_age_minutes: Annotated[
         int | None,
         Field(ge=2, le=1_440, description="2 to 1,440 minutes, or unset where no generator is expected to write"),
@@ -110,7 +115,7 @@ class Settings(MetricsSettings, PageSettings):
     @field_validator("storage_url")
     @classmethod
     def _storage_scheme(cls, url: str) -> str:
-        if not re.fullmatch(r"file:///.+|s3://([^@/]+@)?[^@/]+(/.*)?", url):
+        if not re.fullmatch(r"file:///.+|s3://[^@/]+(/.*)?", url):
             raise ValueError("unknown kind of storage")
         return url.rstrip("/")
 

@@ -38,9 +38,15 @@ def at(root: str, *parts: str) -> ObjectStoragePath:
     return path
 
 
+def make_parent(path: ObjectStoragePath) -> None:
+    """Make the folder of a local file; S3 has none, and asked for one it would make a bucket that is missing."""
+    if path.protocol == "file":
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_json(path: ObjectStoragePath, content: Mapping[str, Any]) -> None:
     """Write a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     path.write_text(json.dumps(content, indent=1))
 
 

@@ -57,8 +57,11 @@ def read_bytes(url: str) -> bytes:
 
 
 def write_text_atomically(url: str, text: str) -> None:
-    """Write a file that exists either completely or not at all."""
+    """Write a file that exists either completely or not at all; on S3 every object does."""
     filesystem, path = _locate(url)
+    if "file" not in filesystem.protocol:
+        filesystem.pipe_file(path, text.encode())
+        return
     filesystem.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
     partial = f"{path}.partial"
     filesystem.pipe_file(partial, text.encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
-from clickstream.aggregate import attempt
+from clickstream.aggregate import attempt, s3a
 from clickstream.links import AGGREGATE_LINKS
 from clickstream.orchestration import SPARK, ledger
 from clickstream.settings import settings
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context, XComArg
+
+    from clickstream.settings import Settings
 
 SPARK_APPS = Path(__file__).parents[3] / "spark_apps"
 SUBMIT = SPARK_APPS / "bin" / "spark-submit-alone"
@@ -63,7 +65,7 @@ class AggregateBatchOperator(SparkSubmitOperator):
         self.application_args = ["--spec", str(attempt.folder(current, attempt_id) / "spec.json")]
         self.name = f"clickstream-batch-{self.batch_id}"
         self._driver_memory = current.spark_driver_memory
-        self.conf = submit_conf(master_url(), current.spark_cds_archive)
+        self.conf = submit_conf(master_url(), current)
         super().execute(context)
         return str(attempt_id)
 
@@ -73,15 +75,15 @@ def master_url() -> str:
     return str(SparkSubmitHook(conn_id=SPARK)._connection["master"])  # noqa: SLF001 - as it will be submitted to
 
 
-def submit_conf(master: str, cds_archive: str | None) -> dict[str, str]:
-    """Spark's configuration of every job, with the class data archive where there is one.
+def submit_conf(master: str, settings: Settings) -> dict[str, str]:
+    """Spark's configuration of every job, with the class data archive where there is one, and S3A where it is needed.
 
     Raises:
         OSError: The name of a standalone master can't be resolved, or no way leads to it.
     """
     java = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    if cds_archive and Path(cds_archive).exists():
-        java.append(f"-XX:SharedArchiveFile={cds_archive}")
+    if settings.spark_cds_archive and Path(settings.spark_cds_archive).exists():
+        java.append(f"-XX:SharedArchiveFile={settings.spark_cds_archive}")
     address = driver_address(master)
     return {
         "spark.driver.extraJavaOptions": " ".join(java),
@@ -90,6 +92,7 @@ def submit_conf(master: str, cds_archive: str | None) -> dict[str, str]:
         "spark.pyspark.driver.python": str(SPARK_APPS / "bin" / "python-with-parent"),
         "spark.pyspark.python": sys.executable,
         "spark.ui.enabled": "false",
+        **(s3a.conf(settings.spark_s3_jars) if settings.storage_url.startswith(s3a.SCHEME) else {}),
     }
 
 

@@ -188,7 +188,7 @@ class SegmentFile:
         if not self._buffer:
             return
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            storage.make_parent(self._path)
             self._stream = self._path.open("wb")
             self._writer = pq.ParquetWriter(self._stream, RAW_SCHEMA, compression="zstd")
         records, self._buffer, self._buffered_bytes = self._buffer, [], 0

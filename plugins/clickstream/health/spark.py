@@ -39,7 +39,7 @@ def look(installation: Installation) -> Finding:
         subprocess.TimeoutExpired: The submit command hangs.
     """
     master = installation.spark()
-    version, problems = _submit(master.url, submit_conf(master.url, installation.settings.spark_cds_archive))
+    version, problems = _submit(master.url, submit_conf(master.url, installation.settings))
     found = f"spark-submit {version} for {master.url}" if version else f"Master {master.url}"
     if master.url.startswith(STANDALONE):
         workers, of_workers = _workers(master)

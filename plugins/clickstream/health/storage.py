@@ -8,7 +8,7 @@ from pathlib import Path
 from clickstream.errors import OutputMismatch
 from clickstream.health import disk
 from clickstream.health.check import Check, Finding, Installation, finding
-from clickstream.storage import LOCAL, at
+from clickstream.storage import LOCAL, at, make_parent
 
 PROBE = ("health", "probe")  # always the same object, so that a check that is killed leaves no litter
 PROBE_BYTES = 1 << 16
@@ -24,7 +24,7 @@ def look(installation: Installation) -> Finding:
     url = installation.settings.storage_url
     path = at(url, *PROBE)
     content = os.urandom(PROBE_BYTES)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     path.write_bytes(content)
     read = path.read_bytes()
     path.unlink()

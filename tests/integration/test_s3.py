@@ -1,0 +1,127 @@
+"""All zones on S3: drain, Spark through S3A, publishing, archive and checks, with what the SDKs find by themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from clickstream.aggregate import attempt
+from clickstream.aggregate.spark import SPARK_APPS, SUBMIT, submit_conf
+from clickstream.errors import OutputMismatch
+from clickstream.health import generator, storage
+from clickstream.health.run import run as look_at
+from clickstream_source.archive import write_minute
+from clickstream_transform.storage import InputFileError, check_inputs
+from infra.bootstrap import s3a
+from infra.local import jars
+from infra.local.java import find_java
+from tests.aws import REGION, Account
+from tests.installations import installation
+from tests.integration.test_drain_and_aggregate import values
+from tests.pipeline import Pipeline
+
+BUCKET = "clickstream-test"
+STORAGE_URL = f"s3://{BUCKET}/zones"
+
+
+@pytest.fixture
+def on_s3(pipeline: Pipeline, aws: Account) -> Pipeline:
+    """A pipeline whose zones are in a bucket."""
+    aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    folder = jars.fetch(f"s3a-{s3a.VERSION}", s3a.MODULE, find_java())
+    pipeline.use(storage_url=STORAGE_URL, spark_s3_jars=folder)
+    pipeline.create_topic()
+    return pipeline
+
+
+def submit(pipeline: Pipeline, attempt_id: UUID) -> tuple[list[str], str]:
+    """Submit an attempt as the DAG's task does; returns the command and what it printed."""
+    options = [f"--conf={name}={value}" for name, value in submit_conf("local[2]", pipeline.settings).items()]
+    spec = str(attempt.folder(pipeline.settings, attempt_id) / "spec.json")
+    command = [
+        *(str(SUBMIT), "--master=local[2]", "--driver-memory=1g", *options),
+        *(str(SPARK_APPS / "aggregate_windows.py"), "--spec", spec),
+    ]
+    environment = os.environ | {
+        "CLICKSTREAM_STORAGE_URL": pipeline.settings.storage_url,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PIPELINE_PASSWORD": "not-for-spark",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return command, done.stdout + done.stderr
+
+
+def batch(pipeline: Pipeline) -> UUID:
+    """Claim, begin, submit."""
+    batch_id = pipeline.claim()
+    assert batch_id is not None
+    attempt_id = pipeline.begin(batch_id)
+    command, printed = submit(pipeline, attempt_id)
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    spec = (attempt.folder(pipeline.settings, attempt_id) / "spec.json").read_text()
+    assert not [text for text in (*command, printed, spec) if secret in text]
+    return attempt_id
+
+
+def keys(aws: Account, prefix: str = "zones/") -> list[str]:
+    pages = aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+
+def test_two_batches_from_kafka_to_postgresql_by_way_of_s3(on_s3: Pipeline, aws: Account) -> None:
+    fresh = values(120)
+    on_s3.produce(fresh[:80])
+    on_s3.drain_all()
+    first = batch(on_s3)
+    aws.client("s3").put_object(Bucket=BUCKET, Key=f"zones/events/{UUID(int=0)}/hour=2026-01-01T00/litter.parquet")
+    assert on_s3.publish(first)
+    on_s3.produce([*fresh[70:], *fresh[:10]])  # reads the event files of the first
+    on_s3.drain_all()
+    assert on_s3.publish(batch(on_s3))
+    assert on_s3.dispositions() == {"accepted": 120, "duplicate": 20}
+    on_s3.assert_equals_oracle(on_s3.log())
+    found = keys(aws)
+    assert {key.split("/")[1] for key in found} == {"raw", "events", "batches"}
+    assert [key for key in found if "_temporary" in key or ".partial" in key or key.endswith("/")] == []
+
+
+def test_what_is_missing_or_cut_on_s3_is_named_and_never_published(on_s3: Pipeline, aws: Account) -> None:
+    on_s3.produce(values(10))
+    on_s3.drain_all()
+    batch_id = on_s3.claim()
+    assert batch_id is not None
+    spec = on_s3.spec(on_s3.begin(batch_id))
+    segment = spec.segments[0]
+    assert check_inputs([segment])[0].records == segment.records
+    key = segment.path.removeprefix(f"s3://{BUCKET}/")
+    content = aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content[:-1])
+    with pytest.raises(InputFileError, match=re.escape(segment.path)):
+        check_inputs([segment])
+    aws.client("s3").delete_object(Bucket=BUCKET, Key=key)
+    with pytest.raises(InputFileError, match="does not exist"):
+        check_inputs([segment])
+    with pytest.raises(OutputMismatch, match=r"report\.json does not exist"):
+        on_s3.publish(UUID(spec.attempt_id))
+
+
+def test_checks_look_at_s3_and_make_no_bucket(pipeline: Pipeline, aws: Account) -> None:
+    where = installation(pipeline, storage_url=STORAGE_URL, archive_max_age_minutes=5)
+    rows = look_at(where, [storage.CHECK])
+    assert [row.status for row in rows] == ["down"], rows
+    assert "specified bucket does not exist" in rows[0].reason, rows[0].reason
+    assert aws.client("s3").list_buckets()["Buckets"] == []
+    aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert [row.status for row in look_at(where, [storage.CHECK, generator.CHECK])] == ["ok", "down"]
+    minute = datetime.now(UTC).replace(second=0, microsecond=0)
+    write_minute(f"{STORAGE_URL}/archive", "lambda-1", minute, [b"{}"])
+    assert keys(aws) == [f"zones/archive/clickstream/{minute:%Y/%m/%d/%H/%M}-lambda-1.json"]
+    assert [row.status for row in look_at(where, [storage.CHECK, generator.CHECK])] == ["ok", "ok"]
