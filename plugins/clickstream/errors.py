@@ -35,6 +35,22 @@ class RemedyRefused(ClickstreamError):  # noqa: N818 - reads as the statement th
     """A manual remedy was asked for where it does not apply."""
 
 
+class ProvisioningRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """A step of provisioning or teardown may not go on as things are. Nothing was changed by it."""
+
+
+class StackRolledBack(ClickstreamError):  # noqa: N818 - CloudFormation's own term
+    """An operation on a stack failed, and CloudFormation has undone it as far as it could."""
+
+
+class LeftoversFound(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Resources of the pipeline are in the account though its stacks are gone."""
+
+
+class HostCommandFailed(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """A command on the host ended with an error, or didn't end in time."""
+
+
 class PartitionStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
     """A partition can't be drained further until a person acts; the other partitions go on.
 
