@@ -281,7 +281,7 @@ def test_the_generator_gets_names_of_secrets_and_no_secret(small: Assembly, scal
 def test_what_is_unheard_without_the_host_has_an_alarm(assembly: Assembly) -> None:
     alarms = [alarm for _, alarm in assembly.resources("AWS::CloudWatch::Alarm")]
     assert {(alarm["MetricName"], alarm["TreatMissingData"]) for alarm in alarms} == {
-        ("StatusCheckFailed", "notBreaching"),
+        ("StatusCheckFailed", "breaching"),
         ("FreeStorageSpace", "breaching"),
         ("Errors", "notBreaching"),
         ("Invocations", "breaching"),
