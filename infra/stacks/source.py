@@ -15,6 +15,7 @@ _CONTENTS = [
     "lambda",
     "docker",
     "infra/__init__.py",
+    "infra/bootstrap",
     "infra/monitoring",
     "docs/runbooks",
     "requirements.txt",

@@ -380,6 +380,6 @@ def test_the_source_of_the_host_is_whole_and_nothing_else(templates: dict[str, P
                  "docs/runbooks/README.md", "lambda/clickstream_generator.py", "requirements.txt"):  # fmt: skip
         assert (content / file).is_file(), file
     assert not (content / "tests").exists()
-    assert not (content / "infra" / "local").exists()
+    assert not (content / "infra" / "stacks").exists()
     assert not list(content.rglob("__pycache__"))
     assert not [path for path in content.iterdir() if path.name.startswith(".")]
