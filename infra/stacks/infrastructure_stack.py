@@ -6,6 +6,7 @@ from aws_cdk import CfnOutput
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.stacks import names
@@ -65,6 +66,13 @@ class InfrastructureStack(RegionalStack):
         self.alarm_topic = AlarmTopic(self, "AlarmTopic", email=deployment.alarm_email).topic
         if profile.managed is None:
             self.secrets = Secrets(self, "Secrets", kafka_encryption_key=None)
+            ssm.StringParameter(
+                self,
+                "KafkaAuthority",
+                parameter_name=names.KAFKA_CA_PARAMETER,
+                description="Certificate of the authority of the host's broker, which the host writes at each start",
+                string_value="The host has not written it yet.",
+            )
             self.kafka = Kafka(
                 bootstrap_servers=f"{names.HOST_PRIVATE_IP}:{names.KAFKA_PORT}",
                 group=host_group,

@@ -108,6 +108,10 @@ def test_kafka_on_the_host_is_reached_by_the_generator_alone(small: Assembly) ->
     assert "GeneratorGroup" in json.dumps(sources)
 
 
+def test_what_the_host_publishes_goes_with_its_stack(small: Assembly) -> None:
+    small.infrastructure.has_resource("AWS::SSM::Parameter", {"Properties": {"Name": "/clickstream/kafka-ca"}})
+
+
 def test_only_named_groups_reach_the_database(assembly: Assembly) -> None:
     allowed = [rule for _, rule in assembly.rules("Ingress") if rule.get("FromPort") == 5432]
     sources = {json.dumps(rule["SourceSecurityGroupId"]) for rule in allowed}
