@@ -8,6 +8,10 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+ABOVE = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
+BELOW = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+MINUTE = Duration.minutes(1)
+
 
 class AlarmTopic(Construct):
     """Where alarms go, and by e-mail further where an address is given."""
@@ -32,45 +36,28 @@ class Alarms(Construct):
         super().__init__(scope, construct_id)
         self._action = actions.SnsAction(topic)
 
-    def above(
-        self, construct_id: str, metric: cloudwatch.IMetric, *, limit: float, minutes: int, description: str
-    ) -> None:
-        """Alarm when a metric by minute is above a limit for so many minutes; no data is no alarm."""
-        self._alarm(
-            construct_id,
-            metric,
-            limit=limit,
-            minutes=minutes,
-            description=description,
-            comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            missing=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-
-    def below(
-        self, construct_id: str, metric: cloudwatch.IMetric, *, limit: float, minutes: int, description: str
-    ) -> None:
-        """Alarm when a metric by minute is below a limit for so many minutes; no data is below."""
-        self._alarm(
-            construct_id,
-            metric,
-            limit=limit,
-            minutes=minutes,
-            description=description,
-            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            missing=cloudwatch.TreatMissingData.BREACHING,
-        )
-
-    def _alarm(
+    def add(
         self,
         construct_id: str,
         metric: cloudwatch.IMetric,
-        *,
-        limit: float,
-        minutes: int,
-        description: str,
         comparison: cloudwatch.ComparisonOperator,
-        missing: cloudwatch.TreatMissingData,
+        limit: float,
+        *,
+        minutes: int,
+        silence_alarms: bool,
+        description: str,
     ) -> None:
+        """Alarm when a metric by minute is beyond a limit for so many minutes.
+
+        Args:
+            construct_id: name of the alarm.
+            metric: with a period of `MINUTE`.
+            comparison: `ABOVE` or `BELOW`.
+            limit: in the metric's unit.
+            minutes: how many in a row.
+            silence_alarms: whether a minute without data counts as beyond the limit.
+            description: what it means, for who gets it.
+        """
         alarm = cloudwatch.Alarm(
             self,
             construct_id,
@@ -78,11 +65,10 @@ class Alarms(Construct):
             threshold=limit,
             evaluation_periods=minutes,
             comparison_operator=comparison,
-            treat_missing_data=missing,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING
+            if silence_alarms
+            else cloudwatch.TreatMissingData.NOT_BREACHING,
             alarm_description=description,
         )
         alarm.add_alarm_action(self._action)
         alarm.add_ok_action(self._action)
-
-
-MINUTE = Duration.minutes(1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from infra.stacks.source import REPOSITORY
+from infra.stacks import REPOSITORY
 
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux2014"

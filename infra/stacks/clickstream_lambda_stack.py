@@ -10,7 +10,7 @@ from constructs import Construct
 
 from infra.stacks import names
 from infra.stacks.acknowledgements import acknowledge
-from infra.stacks.alarms import MINUTE, Alarms
+from infra.stacks.alarms import ABOVE, BELOW, MINUTE, Alarms
 from infra.stacks.context import Deployment
 from infra.stacks.generator import Generator
 from infra.stacks.infrastructure_stack import InfrastructureStack
@@ -65,9 +65,8 @@ class ClickstreamLambdaStack(RegionalStack):
         )
         let_read(generator.role, secrets.kafka_generator, encryption_key=secrets.kafka_encryption_key)
         if kafka.ca_parameter is not None:
-            ssm.StringParameter.from_string_parameter_name(self, "KafkaCa", kafka.ca_parameter).grant_read(
-                generator.role
-            )
+            authority = self.format_arn(service="ssm", resource=f"parameter{kafka.ca_parameter}")
+            generator.role.add_to_policy(iam.PolicyStatement(actions=["ssm:GetParameter"], resources=[authority]))
         self._alarms(generator, infrastructure)
         outputs = {
             "BucketName": bucket.bucket_name,
@@ -81,26 +80,32 @@ class ClickstreamLambdaStack(RegionalStack):
 
     def _alarms(self, generator: Generator, infrastructure: InfrastructureStack) -> None:
         alarms = Alarms(self, "Alarms", topic=infrastructure.alarm_topic)
-        alarms.above(
+        alarms.add(
             "GeneratorFails",
             generator.function.metric_errors(period=MINUTE),
-            limit=0,
+            ABOVE,
+            0,
             minutes=3,
+            silence_alarms=False,
             description="The generator fails minute after minute: Kafka can't be reached, or S3 refuses the archive.",
         )
-        alarms.below(
+        alarms.add(
             "GeneratorSilent",
             generator.function.metric_invocations(period=MINUTE),
-            limit=1,
+            BELOW,
+            1,
             minutes=5,
+            silence_alarms=True,
             description="The generator is not called: EventBridge's rule is disabled, or Lambda has no room for it.",
         )
-        alarms.above(
+        alarms.add(
             "GeneratorGaveUp",
             generator.failures.metric_approximate_number_of_messages_visible(
                 period=MINUTE, statistic=cloudwatch.Stats.MAXIMUM
             ),
-            limit=0,
+            ABOVE,
+            0,
             minutes=1,
+            silence_alarms=False,
             description="Minutes wait in the dead letter queue: they are archived or not, but Kafka lacks them.",
         )

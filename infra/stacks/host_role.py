@@ -67,7 +67,6 @@ class HostRole(Construct):
         bucket = stack.format_arn(
             service="s3", region="", account="", resource=names.data_bucket(stack.account, stack.region)
         )
-
         assets = stack.format_arn(
             service="s3", region="", account="", resource=names.assets_bucket(stack.account, stack.region)
         )

@@ -6,10 +6,11 @@ from aws_cdk import CfnOutput
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.stacks import names
-from infra.stacks.alarms import MINUTE, Alarms, AlarmTopic
+from infra.stacks.alarms import ABOVE, BELOW, MINUTE, Alarms, AlarmTopic
 from infra.stacks.broker import ManagedBroker
 from infra.stacks.context import Deployment
 from infra.stacks.database import Database
@@ -65,6 +66,13 @@ class InfrastructureStack(RegionalStack):
         self.alarm_topic = AlarmTopic(self, "AlarmTopic", email=deployment.alarm_email).topic
         if profile.managed is None:
             self.secrets = Secrets(self, "Secrets", kafka_encryption_key=None)
+            ssm.StringParameter(
+                self,
+                "KafkaAuthority",
+                parameter_name=names.KAFKA_CA_PARAMETER,
+                description="Certificate of the authority of the host's broker, which the host writes at each start",
+                string_value="The host has not written it yet.",
+            )
             self.kafka = Kafka(
                 bootstrap_servers=f"{names.HOST_PRIVATE_IP}:{names.KAFKA_PORT}",
                 group=host_group,
@@ -159,7 +167,7 @@ class InfrastructureStack(RegionalStack):
 
     def _alarms(self, host: Host) -> None:
         alarms = Alarms(self, "Alarms", topic=self.alarm_topic)
-        alarms.above(
+        alarms.add(
             "HostFailed",
             cloudwatch.Metric(
                 namespace="AWS/EC2",
@@ -168,14 +176,18 @@ class InfrastructureStack(RegionalStack):
                 statistic="Maximum",
                 period=MINUTE,
             ),
-            limit=0,
+            ABOVE,
+            0,
             minutes=3,
-            description="The host fails EC2's status checks: nothing is drained, and Prometheus is gone with it.",
+            silence_alarms=True,
+            description="The host fails EC2's checks or is stopped: nothing is drained, and Prometheus is gone too.",
         )
-        alarms.below(
+        alarms.add(
             "DatabaseStorageLow",
             self.database.instance.metric_free_storage_space(statistic="Minimum", period=MINUTE),
-            limit=_LEAST_FREE_STORAGE,
+            BELOW,
+            _LEAST_FREE_STORAGE,
             minutes=5,
+            silence_alarms=True,
             description="The database has less than 5 GiB left, or tells nothing: it stops when the storage is full.",
         )

@@ -6,7 +6,7 @@ from aws_cdk import IgnoreMode
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from infra.stacks import REPOSITORY
 
 _CONTENTS = [
     "dags",
@@ -15,6 +15,7 @@ _CONTENTS = [
     "lambda",
     "docker",
     "infra/__init__.py",
+    "infra/bootstrap",
     "infra/monitoring",
     "docs/runbooks",
     "requirements.txt",

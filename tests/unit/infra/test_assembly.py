@@ -1,7 +1,12 @@
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+if shutil.which("node") is None:
+    pytest.skip("the CDK needs Node.js", allow_module_level=True)
+
 from aws_cdk import App
 from aws_cdk import aws_ec2 as ec2
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.ports import LOOPBACK, free_ports
+from infra.stacks import REPOSITORY
 from infra.stacks.bundle import Bundle, lambda_bundle
-from infra.stacks.source import REPOSITORY
 from tests.aws import Account
 
 # What Lambda's runtime brings.

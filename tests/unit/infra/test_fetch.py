@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from infra.stacks.source import REPOSITORY
+from infra.stacks import REPOSITORY
 from tests.aws import Account
 
 BUCKET = "clickstream-assets"
