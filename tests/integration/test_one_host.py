@@ -36,17 +36,6 @@ def test_the_generator_is_healthy_by_what_it_made(host: Host) -> None:
     assert host.is_healthy("generator")
 
 
-def test_every_component_is_well(host: Host) -> None:
-    done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
-    rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}
-    slow = {name for name, row in rows.items() if row["reason"].startswith("Slow: ")}  # with all at once on few cores
-    assert [row for name, row in rows.items() if row["status"] != "ok" and name not in slow] == []
-    assert done.returncode == 0, done.stderr
-    assert "workers alive: 1" in rows["spark"]["reason"]
-    assert "targets: 3" in rows["prometheus"]["reason"]
-    assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
-
-
 def test_init_may_run_again_at_any_time(host: Host) -> None:
     done = host.run("init")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -89,3 +78,14 @@ def test_prometheus_scrapes_all_and_its_alerts_reach_alertmanager(host: Host) ->
     while up() != {"prometheus": "1", "alertmanager": "1", "clickstream": "1"} or "Watchdog" not in alerts():
         assert time.monotonic() < deadline, (up(), alerts())
         time.sleep(0.5)
+
+
+def test_every_component_is_well(host: Host) -> None:
+    done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
+    rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}
+    slow = {name for name, row in rows.items() if row["reason"].startswith("Slow: ")}  # with all at once on few cores
+    assert [row for name, row in rows.items() if row["status"] != "ok" and name not in slow] == []
+    assert done.returncode == 0, done.stderr
+    assert "workers alive: 1" in rows["spark"]["reason"]
+    assert "targets: 3" in rows["prometheus"]["reason"]
+    assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
