@@ -125,19 +125,22 @@ def test_the_lambda_learns_the_authority_which_outlives_a_restart(account: Accou
 
 
 def test_a_rotated_secret_is_in_the_same_file_after_the_next_run(account: Account, tmp_path: Path) -> None:
-    Configured(account, tmp_path)
+    first = Configured(account, tmp_path).variables
     file = tmp_path / "run" / "clickstream" / "secrets" / "metrics-token"
     before = file.stat().st_ino
     account.client("secretsmanager").put_secret_value(SecretId="clickstream/metrics-token", SecretString="second")
-    Configured(account, tmp_path)
+    second = Configured(account, tmp_path).variables
     assert (file.read_text(), file.stat().st_ino) == ("second", before)  # the file that a container has mounted
+    assert {name for name in first if first[name] != second[name]} == {"SECRETS_REVISION"}
 
 
 def test_addresses_of_alerts_are_optional(account: Account, tmp_path: Path) -> None:
     assert Configured(account, tmp_path).secret("alert-page-url") == ""
+    missing = Configured(account, tmp_path, ALERTING="true")
+    assert "no secret clickstream/alerting" in missing.done.stderr
     content = json.dumps({"page_url": "https://page", "heartbeat_url": "https://beat", "smtp_password": "private"})
     account.client("secretsmanager").create_secret(Name="clickstream/alerting", SecretString=content)
-    made = Configured(account, tmp_path)
+    made = Configured(account, tmp_path, ALERTING="true")
     names = ("alert-page-url", "alert-heartbeat-url", "smtp-password")
     assert [made.secret(name) for name in names] == ["https://page", "https://beat", "private"]
 

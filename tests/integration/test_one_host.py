@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
 from clickstream.aggregate.spark import SUBMIT, submit_conf
+from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
 from tests.one_host import Host
@@ -89,3 +91,23 @@ def test_every_component_is_well(host: Host) -> None:
     assert "workers alive: 1" in rows["spark"]["reason"]
     assert "targets: 3" in rows["prometheus"]["reason"]
     assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
+
+
+def test_a_master_user_that_is_no_superuser_makes_roles_and_databases(tmp_path: Path) -> None:
+    """As on RDS, whose master user may create both and no more."""
+    alone = Host(tmp_path)
+    where: dict[str, Any] = {"host": LOOPBACK, "port": alone.port("postgres", "5432"), "autocommit": True}
+    superuser = (alone.secrets / "postgres-superuser").read_text()
+    passwords = dict.fromkeys(roles.ROLES, "first")
+    with alone.start("postgres"):
+        with psycopg.connect(**where, dbname="postgres", user="postgres", password=superuser) as conn:
+            conn.execute("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'master'")
+        with psycopg.connect(**where, dbname="postgres", user="master", password="master") as conn:  # noqa: S106
+            roles.ensure_roles(conn, passwords)
+            roles.ensure_roles(conn, passwords | {roles.OWNER: "second"})
+        with psycopg.connect(**where, dbname=roles.DATABASE, user=roles.OWNER, password="second") as conn:  # noqa: S106
+            conn.execute("CREATE SCHEMA ledger")
+        with psycopg.connect(**where, dbname=roles.DATABASE, user=roles.READER, password="first") as conn:  # noqa: S106
+            assert conn.execute("SELECT current_user").fetchone() == (roles.READER,)
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(**where, dbname=roles.AIRFLOW_DATABASE, user=roles.READER, password="first")  # noqa: S106

@@ -66,7 +66,7 @@ def prepared(folder: Path, *, program: str, page_url: str = "", heartbeat_url: s
 def fill(folder: Path, settings: Mapping[str, str], **urls: str) -> Path:
     """The configuration that `start` makes."""
     environment = prepared(folder, program="/bin/true", **urls)
-    subprocess.run([START], env=environment | settings, check=True)
+    subprocess.run([START], env=environment | dict(settings), check=True)
     return folder / "alertmanager.yml"
 
 
