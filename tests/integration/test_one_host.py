@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
-from clickstream.aggregate.spark import SUBMIT, submit_conf
+from clickstream.aggregate.spark import SUBMIT, driver_address, submit_conf
 from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
@@ -111,3 +113,16 @@ def test_a_master_user_that_is_no_superuser_makes_roles_and_databases(tmp_path: 
             assert conn.execute("SELECT current_user").fetchone() == (roles.READER,)
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             psycopg.connect(**where, dbname=roles.AIRFLOW_DATABASE, user=roles.READER, password="first")  # noqa: S106
+
+
+def test_the_driver_is_found_where_this_host_faces_the_master() -> None:
+    assert driver_address("local[2]") == driver_address(f"spark://{LOOPBACK}:7077") == LOOPBACK
+    others = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    assert driver_address(f"spark://{others[0]}:7077,standby:7077") == others[0]
+    with pytest.raises(OSError, match=r"not known|resolution"):
+        driver_address("spark://no-such-master.invalid:7077")
