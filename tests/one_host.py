@@ -2,7 +2,8 @@
 
 Command, environment and health check are those of the file. What a container would change is mapped: its paths to
 folders of the test, its ports to free ones, names of other containers to loopback. Nothing else differs, but that a
-program gets told to listen on loopback, where its container's network would keep it in.
+program gets told to listen on loopback, where its container's network would keep it in, that DAGs wait for their test,
+and that Prometheus looks every second.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Host:
         shutil.copytree(DOCKER / "kafka", mounted / "kafka")
         shutil.copy(DOCKER / "prometheus" / "prometheus.yml", mounted)
         for service, file in (("kafka", "kafka/server.properties"), ("prometheus", "prometheus.yml")):
-            text = (mounted / file).read_text(encoding="utf-8")
+            text = (mounted / file).read_text(encoding="utf-8").replace("interval: 15s", "interval: 1s")
             (mounted / file).write_text(self.here(service, text), encoding="utf-8")
 
     def _map_secrets(self) -> None:
@@ -210,7 +211,7 @@ class Host:
                 while not self.is_healthy(service):
                     assert process.poll() is None, f"{service} ended:\n{log.read_text()[-3000:]}"
                     assert time.monotonic() < deadline, f"{service} is not healthy:\n{log.read_text()[-3000:]}"
-                    time.sleep(0.2)
+                    time.sleep(0.5)
             yield
 
     def launch(self, service: str) -> list[str]:

@@ -56,18 +56,22 @@ class Program:
 
 
 def base_environment() -> dict[str, str]:
-    """Return what every program of the stack gets; nothing else of the caller's environment is passed on.
-
-    Variables of the AWS SDKs are, so that credentials are found where the caller's own programs find them.
-    """
+    """Return what every program of the stack gets; nothing else of the caller's environment is written down."""
     return {
-        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
         "PATH": f"{VENV / 'bin'}:{SYSTEM_PATH}",
         "HOME": str(Path.home()),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def aws_environment() -> dict[str, str]:
+    """Return the caller's variables of the AWS SDKs, for which programs look where the caller's own do.
+
+    Supervisord hands its environment down; its configuration never holds these, since some are secrets.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 class Supervisor:
@@ -105,7 +109,7 @@ class Supervisor:
             [PYTHON, "-m", "supervisor.supervisord", "-c", self._configuration],
             purpose="start supervisord",
             remedy=f"Its log: {self._stack.log('supervisord')}",
-            environment=base_environment(),
+            environment=base_environment() | aws_environment(),
             directory=REPOSITORY,
         )
         deadline = time.monotonic() + 20

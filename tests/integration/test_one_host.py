@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
-from clickstream.aggregate.spark import SUBMIT, submit_conf
+from clickstream.aggregate.spark import SUBMIT, driver_address, submit_conf
+from clickstream.settings import Settings
+from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
 from tests.one_host import Host
 
+SETTINGS = Settings(kafka_bootstrap_servers="kafka:9094", storage_url="file:///nowhere")
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
 
@@ -34,17 +40,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 def test_the_generator_is_healthy_by_what_it_made(host: Host) -> None:
     assert host.is_healthy("generator")
-
-
-def test_every_component_is_well(host: Host) -> None:
-    done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
-    rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}
-    slow = {name for name, row in rows.items() if row["reason"].startswith("Slow: ")}  # with all at once on few cores
-    assert [row for name, row in rows.items() if row["status"] != "ok" and name not in slow] == []
-    assert done.returncode == 0, done.stderr
-    assert "workers alive: 1" in rows["spark"]["reason"]
-    assert "targets: 3" in rows["prometheus"]["reason"]
-    assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
 
 
 def test_init_may_run_again_at_any_time(host: Host) -> None:
@@ -66,7 +61,7 @@ def test_init_may_run_again_at_any_time(host: Host) -> None:
 def test_a_batch_runs_on_the_worker_of_the_standalone_master(host: Host, tmp_path: Path) -> None:
     master = f"spark://{LOOPBACK}:{host.port('spark-master', '7077')}"
     spec = spark_cds._small_batch(tmp_path)
-    conf = [f"--conf={name}={value}" for name, value in submit_conf(master, None).items()]
+    conf = [f"--conf={name}={value}" for name, value in submit_conf(master, SETTINGS).items()]
     app = "spark_apps/aggregate_windows.py"
     command = [str(SUBMIT), "--master", master, *conf, app, "--spec", spec.as_uri()]
     done = host.run("airflow-scheduler", command=command)
@@ -89,3 +84,47 @@ def test_prometheus_scrapes_all_and_its_alerts_reach_alertmanager(host: Host) ->
     while up() != {"prometheus": "1", "alertmanager": "1", "clickstream": "1"} or "Watchdog" not in alerts():
         assert time.monotonic() < deadline, (up(), alerts())
         time.sleep(0.5)
+
+
+def test_every_component_is_well(host: Host) -> None:
+    done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
+    rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}
+    slow = {name for name, row in rows.items() if row["reason"].startswith("Slow: ")}  # with all at once on few cores
+    assert [row for name, row in rows.items() if row["status"] != "ok" and name not in slow] == []
+    assert done.returncode == 0, done.stderr
+    assert "workers alive: 1" in rows["spark"]["reason"]
+    assert "targets: 3" in rows["prometheus"]["reason"]
+    assert {"kafka", "kafka_canary", "postgresql", "ledger", "storage", "generator", "airflow"} <= set(rows)
+
+
+def test_a_master_user_that_is_no_superuser_makes_roles_and_databases(tmp_path: Path) -> None:
+    """As on RDS, whose master user may create both and no more."""
+    alone = Host(tmp_path)
+    where: dict[str, Any] = {"host": LOOPBACK, "port": alone.port("postgres", "5432"), "autocommit": True}
+    superuser = (alone.secrets / "postgres-superuser").read_text()
+    passwords = dict.fromkeys(roles.ROLES, "first")
+    with alone.start("postgres"):
+        with psycopg.connect(**where, dbname="postgres", user="postgres", password=superuser) as conn:
+            conn.execute("CREATE ROLE master LOGIN CREATEDB CREATEROLE PASSWORD 'master'")
+        with psycopg.connect(**where, dbname="postgres", user="master", password="master") as conn:  # noqa: S106
+            roles.ensure_roles(conn, passwords)
+            roles.ensure_roles(conn, passwords | {roles.OWNER: "second"})
+        with psycopg.connect(**where, dbname=roles.DATABASE, user=roles.OWNER, password="second") as conn:  # noqa: S106
+            conn.execute("CREATE SCHEMA ledger")
+        with psycopg.connect(**where, dbname=roles.DATABASE, user=roles.READER, password="first") as conn:  # noqa: S106
+            assert conn.execute("SELECT current_user").fetchone() == (roles.READER,)
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(**where, dbname=roles.AIRFLOW_DATABASE, user=roles.READER, password="first")  # noqa: S106
+
+
+def test_the_driver_is_found_where_this_host_faces_the_master() -> None:
+    assert driver_address("local[2]") == driver_address(f"spark://{LOOPBACK}:7077") == LOOPBACK
+    others = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    assert driver_address(f"spark://{others[0]}:7077,standby:7077") == others[0]
+    with pytest.raises(OSError, match=r"not known|resolution"):
+        driver_address("spark://no-such-master.invalid:7077")

@@ -20,6 +20,8 @@ def conf(jars: Path | None) -> dict[str, str]:
     """
     found = {
         f"{PREFIX}aws.credentials.provider": "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider",
+        # Output shows only when its whole job has ended; what a task that failed has left is never in a listing.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "1",
     }
     if jars is not None:
         found["spark.jars"] = ",".join(sorted(map(str, jars.glob("*.jar"))))

@@ -46,7 +46,7 @@ class ApproveByNameOperator(ApprovePreviewOperator):
         typed = (event.get("params_input") or {}).get(TYPED, "")
         if self.APPROVE in (event.get("chosen_options") or ()) and typed != self.name:
             raise AirflowFailException(
-                f"The approval has {typed!r} where the stack's name {self.name!r} must be typed. Nothing is deleted. Clear"
-                " this task to be asked again."
+                f"The approval has {typed!r} where the stack's name {self.name!r} must be typed. Nothing is deleted."
+                " Clear this task to be asked again."
             )
         return super().execute_complete(context, event)

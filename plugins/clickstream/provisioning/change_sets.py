@@ -18,7 +18,7 @@ ABSENT = "absent"
 SHELL = "REVIEW_IN_PROGRESS"  # of a stack that has nothing but change sets
 SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
 REMEDIES = {
-    "ROLLBACK_COMPLETE": "Its first creation failed and nothing is left of it: run teardown_infrastructure, then this again.",
+    "ROLLBACK_COMPLETE": "Its creation failed and nothing is left of it: run teardown_infrastructure, then this.",
     "ROLLBACK_FAILED": "Run teardown_infrastructure, which names what can't be deleted; then this again.",
     "CREATE_FAILED": "Run teardown_infrastructure, then this again.",
     "DELETE_FAILED": "Run teardown_infrastructure again: its log names what keeps the stack.",
@@ -149,8 +149,8 @@ def execute(cloudformation: Any, arn: str) -> None:  # noqa: ANN401
         return
     if execution != "AVAILABLE":
         raise ProvisioningRefused(
-            f"The change set {arn} is {execution}: the stack was changed since it was made. Clear the task `preview` and"
-            " approve what it shows then."
+            f"The change set {arn} is {execution}: the stack was changed since it was made. Clear `preview` and approve"
+            " what it shows then."
         )
     cloudformation.execute_change_set(ChangeSetName=arn)
 

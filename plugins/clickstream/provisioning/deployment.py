@@ -51,8 +51,8 @@ class Place:
         found = self.client("sts").get_caller_identity()
         if found["Account"] != self.account:
             raise ProvisioningRefused(
-                f"The credentials are of account {found['Account']} ({found['Arn']}), the form names account"
-                f" {self.account}. Correct the form, or start Airflow with the credentials of that account (AWS_PROFILE)."
+                f"The credentials are of account {found['Account']} ({found['Arn']}), the form names {self.account}."
+                " Correct the form, or start Airflow with the credentials of that account (AWS_PROFILE)."
             )
 
 

@@ -57,8 +57,8 @@ def run(place: Place, instance: str, command: Command) -> str:
         except ssm.exceptions.InvalidInstanceId as error:
             if time.monotonic() > deadline:
                 raise HostCommandFailed(
-                    f"SSM has not heard of {instance} for {AGENT_SECONDS:.0f} s. See whether it runs, and its system log:"
-                    f" aws ec2 get-console-output --instance-id {instance}"
+                    f"SSM has not heard of {instance} for {AGENT_SECONDS:.0f} s. See whether it runs: aws ec2"
+                    f" get-console-output --instance-id {instance}"
                 ) from error
             log.info("%s does not listen yet", instance)
             time.sleep(POLL_SECONDS)
@@ -75,8 +75,8 @@ def run(place: Place, instance: str, command: Command) -> str:
     log.info("%s on %s:\n%s", "; ".join(command.lines), instance, printed)
     if found["Status"] != "Success":
         raise HostCommandFailed(
-            f"{'; '.join(command.lines)} on {instance} is {found['Status']} (command {sent}):\n{printed[-2000:]}\nLook at the"
-            f" host: aws ssm start-session --target {instance}, then journalctl -u clickstream; clear this task when it is"
-            " mended."
+            f"{'; '.join(command.lines)} on {instance} is {found['Status']} (command {sent}):\n{printed[-2000:]}\n"
+            f"Look at the host: aws ssm start-session --target {instance}, then journalctl -u clickstream; mend it, and"
+            " clear this task."
         )
     return printed

@@ -158,15 +158,15 @@ def _require_same(cloudformation: Any, planned: Planned) -> None:  # noqa: ANN40
     found = change_sets.version(cloudformation, planned.stack)
     if found != planned.version and not _is_ours(cloudformation, planned):
         raise ProvisioningRefused(
-            f"{planned.stack} was changed ({found}) since it was looked at ({planned.version}). Clear the task `preview`"
-            " and approve what it shows then."
+            f"{planned.stack} was changed ({found}) since it was looked at ({planned.version}). Clear `preview` and"
+            " approve what it shows then."
         )
 
 
 def _is_ours(cloudformation: Any, planned: Planned) -> bool:  # noqa: ANN401
     """Whether the stack's last change was this very change set."""
     found = change_sets.describe(cloudformation, planned.stack) or {}
-    return found.get("ChangeSetId", "").split("/")[1:2] == [planned.change_set_name]
+    return str(found.get("ChangeSetId", "")).split("/")[1:2] == [planned.change_set_name]
 
 
 def _late(cloudformation: Any, assembly: Assembly, place: Place, planned: Planned) -> str:  # noqa: ANN401

@@ -20,10 +20,8 @@ WITH_DATA = ("AWS::RDS::DBInstance", "AWS::EC2::Volume", "AWS::S3::Bucket", "AWS
 def markdown(deployment: Deployment, assembly: Assembly, previews: Sequence[Preview]) -> str:
     """Everything that a person needs to say yes or no: dangers first, then counts and cost, then each resource."""
     place = deployment.place
-    lines = [
-        f"**{deployment.profile}** in account {place.account}, {place.region}; web ports open to {deployment.allowed_cidr}.",
-        "",
-    ]
+    where = f"account {place.account}, {place.region}; the web ports open to {deployment.allowed_cidr}"
+    lines = [f"**{deployment.profile}** in {where}.", ""]
     dangers = [
         f"- **{change.action if change.action == 'Remove' else 'Replace'} {change.resource}** ({change.type}):"
         f" {'its data would be lost with it.' if change.type in WITH_DATA else 'it stops meanwhile.'}"

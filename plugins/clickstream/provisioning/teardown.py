@@ -100,8 +100,8 @@ def refuse_own_ground(place: Place, doomed: list[Doomed], environment: Mapping[s
         host = _metadata_host(environment)
         if host in endpoints:
             raise ProvisioningRefused(
-                f"This Airflow keeps its own database on {host}, which would go with {one.stack}. Tear down from a control"
-                " Airflow elsewhere: docs/aws.md."
+                f"This Airflow keeps its own database on {host}, which would go with {one.stack}. Tear down from a"
+                " control Airflow elsewhere: docs/aws.md."
             )
 
 
@@ -129,7 +129,7 @@ def _own_instance(environment: Mapping[str, str]) -> str | None:
     return fetcher.instance_id()
 
 
-class _OwnInstance(IMDSFetcher):
+class _OwnInstance(IMDSFetcher):  # type: ignore[misc] # botocore has no types
     """Asks the instance metadata service, version 2, for the id."""
 
     def instance_id(self) -> str | None:
@@ -168,11 +168,9 @@ def _database(place: Place, identifier: str) -> list[str]:
         (found,) = place.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
     except ClientError as error:
         return [f"| database {identifier} | {error} |"]
+    size = f"{found['DBInstanceClass']}, {found['AllocatedStorage']} GiB"
     protected = " It is protected: CloudFormation will refuse." if found.get("DeletionProtection") else ""
-    return [
-        f"| database {identifier}: {found['DBInstanceClass']}, {found['AllocatedStorage']} GiB | **goes**; a final snapshot"
-        f" stays.{protected} |"
-    ]
+    return [f"| database {identifier}: {size} | **goes**; a final snapshot stays.{protected} |"]
 
 
 def _volume(_: Place, volume: str) -> list[str]:

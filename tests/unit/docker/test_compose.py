@@ -64,6 +64,16 @@ def test_a_service_is_contained(name: str) -> None:
 
 
 @each_service
+def test_the_documentation_says_how_much_memory_it_may_take(name: str) -> None:
+    size, unit = re.fullmatch(r"(\d+)([gm])", SERVICES[name]["mem_limit"]).groups()  # type: ignore[union-attr]
+    row = re.search(
+        rf"^\| `{name}` \| .* \| (\d+) ([GM])iB", (REPOSITORY / "docs" / "docker.md").read_text(), re.MULTILINE
+    )
+    assert row, name
+    assert row.groups() == (size, unit.upper())
+
+
+@each_service
 def test_images_are_pinned(name: str) -> None:
     image = SERVICES[name]["image"]
     assert re.fullmatch(r"[a-z-]+(/[a-z-]+)?:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image), image
@@ -103,7 +113,7 @@ def test_every_variable_is_explained_and_none_is_left_over() -> None:
 def test_the_example_is_a_working_file(configured: Path) -> None:
     written = dotenv_values(configured / "run" / "clickstream" / "compose.env", interpolate=False)
     assert set(written) <= set(EXAMPLE)
-    machine = {"CLICKSTREAM_SECRETS", "CLICKSTREAM_DATA", "CLICKSTREAM_UID", "CLICKSTREAM_GID"}
+    machine = {"SECRETS_REVISION", "CLICKSTREAM_SECRETS", "CLICKSTREAM_DATA", "CLICKSTREAM_UID", "CLICKSTREAM_GID"}
     assert {name: written[name] for name in set(written) - machine} == {
         name: EXAMPLE[name] for name in set(written) - machine
     }

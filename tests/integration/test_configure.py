@@ -1,0 +1,161 @@
+"""docker/host/configure as a host on AWS runs it: everything from Secrets Manager and SSM into files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from dotenv import dotenv_values
+
+from infra.local.supervision import base_environment
+from tests.aws import REGION, Account
+from tests.compose_file import DOCKER
+from tests.installations import serving
+
+CONFIGURE = DOCKER / "host" / "configure"
+BUCKET = "s3://clickstream-zones"
+BUNDLE = "-----BEGIN CERTIFICATE-----\nof RDS\n-----END CERTIFICATE-----\n"
+ROLES = ("clickstream_owner", "clickstream_writer", "grafana_reader", "airflow")
+WITH_USER = [f"database/{role}" for role in (*ROLES, "master")] + ["kafka/pipeline", "kafka/generator"]
+PLAIN = ["airflow/fernet-key", "airflow/api-key", "airflow/jwt-key", "airflow/admin", "metrics-token", "grafana/admin"]
+
+
+def password(name: str) -> str:
+    return f"p@ss of {name}: 100%"
+
+
+@pytest.fixture
+def account(aws: Account) -> Account:
+    """With all that the two stacks make."""
+    secrets = aws.client("secretsmanager")
+    for name in WITH_USER:
+        content = json.dumps({"username": name.rpartition("/")[2], "password": password(name)})
+        secrets.create_secret(Name=f"clickstream/{name}", SecretString=content)
+    for name in PLAIN:
+        secrets.create_secret(Name=f"clickstream/{name}", SecretString=password(name))
+    aws.client("ssm").put_parameter(Name="/clickstream/storage-url", Value=BUCKET, Type="String")
+    return aws
+
+
+class Configured:
+    """One run of the script, and the files below its root."""
+
+    def __init__(self, account: Account, root: Path, **settings: str) -> None:
+        with serving({"/bundle.pem": BUNDLE, "/other": "<html>"}) as url:
+            given = {
+                "HOST_ADDRESS": "10.0.0.10",
+                "DATABASE_HOST": "db.example.org",
+                "WEB_HOST": "203.0.113.4",
+                "DATABASE_CA_URL": f"{url}{settings.pop('bundle', '/bundle.pem')}",
+            }
+            self.done = subprocess.run(
+                [sys.executable, str(CONFIGURE), "--root", str(root)],
+                env=base_environment() | dict(account.environment) | given | settings,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        self._root = root
+
+    def secret(self, name: str) -> str:
+        return (self._root / "run" / "clickstream" / "secrets" / name).read_text()
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.secret(name))
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        return dotenv_values(self._root / "run" / "clickstream" / "compose.env", interpolate=False)
+
+
+def test_every_secret_is_in_the_form_of_its_reader_and_nowhere_else(account: Account, tmp_path: Path) -> None:
+    made = Configured(account, tmp_path)
+    assert made.done.returncode == 0, made.done.stderr
+    for role in ROLES:
+        assert made.json(f"{role}.json") == {"username": role, "password": password(f"database/{role}")}
+    for user in ("pipeline", "generator"):
+        assert made.json(f"kafka-{user}.json") == {"username": user, "password": password(f"kafka/{user}")}
+    url = "postgresql+psycopg2://airflow:p%40ss%20of%20database%2Fairflow%3A%20100%25@db.example.org:5432/airflow"
+    assert made.secret("airflow-metadata-url") == url
+    assert made.secret("airflow-api-key") == password("airflow/api-key")
+    assert made.json("airflow-passwords.json") == {"admin": password("airflow/admin")}
+    assert made.secret("grafana-reader-password") == password("database/grafana_reader")
+    assert made.secret("database-ca.pem") == BUNDLE
+    Fernet(made.secret("airflow-fernet-key"))
+    assert "p@ss" not in made.done.stdout + made.done.stderr + str(made.variables)
+
+
+def test_a_fernet_key_that_is_one_stays_as_it_is(account: Account, tmp_path: Path) -> None:
+    key = base64.urlsafe_b64encode(bytes(range(32))).decode()
+    account.client("secretsmanager").put_secret_value(SecretId="clickstream/airflow/fernet-key", SecretString=key)
+    assert Configured(account, tmp_path).secret("airflow-fernet-key") == key
+
+
+def test_the_environment_is_that_of_aws(account: Account, tmp_path: Path) -> None:
+    found = Configured(account, tmp_path, SMTP_SMARTHOST="mail.example.org:587").variables
+    assert {name: found[name] for name in ("STORAGE_URL", "DATABASE_HOST", "DATABASE_SSLMODE", "COMPOSE_PROFILES")} == {
+        "STORAGE_URL": BUCKET,
+        "DATABASE_HOST": "db.example.org",
+        "DATABASE_SSLMODE": "verify-full",
+        "COMPOSE_PROFILES": "",
+    }
+    assert found["BIND_ADDRESS"] == found["KAFKA_ADVERTISED_HOST"] == "10.0.0.10"
+    assert found["AWS_DEFAULT_REGION"] == found["CLICKSTREAM_AWS_REGION"] == REGION
+    assert found["SMTP_ENABLED"] == "true"
+    assert str(found["AIRFLOW_SECRETS_BACKEND"]).endswith("SecretsManagerBackend")
+    backend = json.loads(str(found["AIRFLOW_SECRETS_BACKEND_KWARGS"]))
+    assert backend["connections_prefix"] == "clickstream/airflow/connections"
+    assert set(found) <= set(dotenv_values(DOCKER / ".env.example"))
+
+
+def test_the_lambda_learns_the_authority_which_outlives_a_restart(account: Account, tmp_path: Path) -> None:
+    first = Configured(account, tmp_path)
+    second = Configured(account, tmp_path)
+    published = account.client("ssm").get_parameter(Name="/clickstream/kafka-ca")["Parameter"]["Value"]
+    assert published == first.secret("kafka-ca.pem") == second.secret("kafka-ca.pem")
+    moved = Configured(account, tmp_path, HOST_ADDRESS="10.0.0.11")
+    assert "new certificate" in moved.done.stdout
+    assert moved.secret("kafka-ca.pem") == published
+
+
+def test_a_rotated_secret_is_in_the_same_file_after_the_next_run(account: Account, tmp_path: Path) -> None:
+    first = Configured(account, tmp_path).variables
+    file = tmp_path / "run" / "clickstream" / "secrets" / "metrics-token"
+    before = file.stat().st_ino
+    account.client("secretsmanager").put_secret_value(SecretId="clickstream/metrics-token", SecretString="second")
+    second = Configured(account, tmp_path).variables
+    assert (file.read_text(), file.stat().st_ino) == ("second", before)  # the file that a container has mounted
+    assert {name for name in first if first[name] != second[name]} == {"SECRETS_REVISION"}
+
+
+def test_addresses_of_alerts_are_optional(account: Account, tmp_path: Path) -> None:
+    assert Configured(account, tmp_path).secret("alert-page-url") == ""
+    missing = Configured(account, tmp_path, ALERTING="true")
+    assert "no secret clickstream/alerting" in missing.done.stderr
+    content = json.dumps({"page_url": "https://page", "heartbeat_url": "https://beat", "smtp_password": "private"})
+    account.client("secretsmanager").create_secret(Name="clickstream/alerting", SecretString=content)
+    made = Configured(account, tmp_path, ALERTING="true")
+    names = ("alert-page-url", "alert-heartbeat-url", "smtp-password")
+    assert [made.secret(name) for name in names] == ["https://page", "https://beat", "private"]
+
+
+def test_what_is_not_there_yet_is_named(account: Account, tmp_path: Path) -> None:
+    wrong = Configured(account, tmp_path, bundle="/other")
+    assert wrong.done.returncode != 0
+    assert "no bundle of certificates. Set DATABASE_CA_URL" in wrong.done.stderr
+    account.client("ssm").delete_parameter(Name="/clickstream/storage-url")
+    early = Configured(account, tmp_path)
+    assert early.done.returncode != 0
+    assert "SSM has no parameter /clickstream/storage-url. Deploy ClickstreamLambdaStack" in early.done.stderr
+    account.client("secretsmanager").delete_secret(
+        SecretId="clickstream/metrics-token", ForceDeleteWithoutRecovery=True
+    )
+    empty = Configured(account, tmp_path)
+    assert empty.done.returncode != 0
+    assert "no secret clickstream/metrics-token. Deploy InfrastructureStack" in empty.done.stderr
