@@ -2,12 +2,16 @@
 
 - A reference to a DB parameter group is its name. (moto: an internal error.)
 - The tags of an SSM parameter are a mapping. (moto: an internal error.)
+- A policy that denies what does not come over TLS does not concern the tests' loopback. (moto: denies everything.)
+- A VPC is deleted with what its stack has made in it, in whatever order. (moto: refuses; keeps flow logs.)
 - A change set executed leaves outputs and exports, and may import those of other stacks. (moto: neither.)
 """
 
 from typing import Any
 
 from moto.cloudformation.models import CloudFormationBackend
+from moto.ec2.models import EC2Backend
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.rds.models import DBParameterGroup
 from moto.server import main
 from moto.ssm.models import Parameter
@@ -38,6 +42,31 @@ def execute_change_set_with_outputs(self: Any, change_set_name: str, stack_name:
 parameter.create_from_cloudformation_json = classmethod(create_tagged_parameter)
 parameter_group.physical_resource_id = property(lambda group: group.name)
 backend.execute_change_set = execute_change_set_with_outputs
+
+ec2: Any = EC2Backend
+statement: Any = IAMPolicyStatement
+
+delete_vpc = ec2.delete_vpc
+is_action_permitted = statement.is_action_permitted
+
+
+def delete_vpc_with_its_parts(self: Any, vpc_id: str) -> Any:
+    in_it = {"vpc-id": vpc_id}
+    for table in self.describe_route_tables(filters=in_it):
+        if not any(association for association in table.associations.values()) and not table.main_association_id:
+            self.delete_route_table(table.id)
+    self.flow_logs.clear()
+    return delete_vpc(self, vpc_id)
+
+
+def is_action_permitted_over_tls(self: Any, *arguments: Any, **values: Any) -> Any:
+    if self._statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}:
+        return PermissionResult.NEUTRAL
+    return is_action_permitted(self, *arguments, **values)
+
+
+ec2.delete_vpc = delete_vpc_with_its_parts
+statement.is_action_permitted = is_action_permitted_over_tls
 
 if __name__ == "__main__":
     main()

@@ -47,6 +47,10 @@ class LeftoversFound(ClickstreamError):  # noqa: N818 - reads as the statement t
     """Resources of the pipeline are in the account though its stacks are gone."""
 
 
+class CostUnknown(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Something in a template has no price."""
+
+
 class HostCommandFailed(ClickstreamError):  # noqa: N818 - reads as the statement that it is
     """A command on the host ended with an error, or didn't end in time."""
 

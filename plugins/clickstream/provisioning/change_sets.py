@@ -72,6 +72,12 @@ def describe(cloudformation: Any, stack: str) -> dict[str, Any] | None:  # noqa:
         raise
 
 
+def is_changing(cloudformation: Any, stack: str) -> bool:  # noqa: ANN401
+    """Whether an operation on a stack is under way."""
+    found = status(cloudformation, stack)
+    return found != SHELL and found.endswith("_IN_PROGRESS")
+
+
 def version(cloudformation: Any, stack: str) -> str:  # noqa: ANN401
     """What tells one state of a stack from the next: the time of its last change, or that there is none."""
     found = describe(cloudformation, stack)

@@ -116,7 +116,7 @@ def deploy(assembly: Assembly, place: Place, planned: Planned) -> None:
         )
     began = datetime.now(UTC) - CLOCKS
     arn = planned.change_set
-    if change_sets.status(cloudformation, stack).endswith("_IN_PROGRESS") and arn:
+    if change_sets.is_changing(cloudformation, stack) and _is_ours(cloudformation, planned):
         log.info("%s is changing already: this follows it", stack)
     else:
         arn = arn or _late(cloudformation, assembly, place, planned)
