@@ -51,10 +51,10 @@ is_action_permitted = statement.is_action_permitted
 
 
 def delete_vpc_with_its_parts(self: Any, vpc_id: str) -> Any:
-    in_it = {"vpc-id": vpc_id}
-    for table in self.describe_route_tables(filters=in_it):
-        if not any(association for association in table.associations.values()) and not table.main_association_id:
-            self.delete_route_table(table.id)
+    if not self.describe_subnets(filters={"vpc-id": vpc_id}):
+        for table in self.describe_route_tables(filters={"vpc-id": vpc_id}):
+            if table.main_association_id is None:
+                del self.route_tables[table.id]
     self.flow_logs.clear()
     return delete_vpc(self, vpc_id)
 
