@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
 from tests.one_host import Host
 
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("prometheus-alertmanager")),
+    reason="Prometheus or Alertmanager is not installed (Debian: prometheus prometheus-alertmanager)",
+)
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
 
