@@ -164,7 +164,7 @@ class Host:
         """A folder in which Debian's Alertmanager has the name of the image's."""
         link = folder / "alertmanager"
         if not link.is_symlink():
-            link.symlink_to("/usr/bin/prometheus-alertmanager")
+            link.symlink_to(str(shutil.which("prometheus-alertmanager")))
         return folder
 
     def command(self, service: str) -> list[str]:
