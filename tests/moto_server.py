@@ -4,12 +4,13 @@
 - The tags of an SSM parameter are a mapping. (moto: an internal error.)
 - A policy that denies what does not come over TLS does not concern the tests' loopback. (moto: denies everything.)
 - A VPC is deleted with what its stack has made in it, in whatever order. (moto: refuses; keeps flow logs.)
+- A stack that is gone has no outputs. (moto: looking at them makes what they name anew.)
 - A change set executed leaves outputs and exports, and may import those of other stacks. (moto: neither.)
 """
 
 from typing import Any
 
-from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.ec2.models import EC2Backend
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.rds.models import DBParameterGroup
@@ -44,10 +45,17 @@ parameter_group.physical_resource_id = property(lambda group: group.name)
 backend.execute_change_set = execute_change_set_with_outputs
 
 ec2: Any = EC2Backend
+stack_class: Any = Stack
 statement: Any = IAMPolicyStatement
 
 delete_vpc = ec2.delete_vpc
 is_action_permitted = statement.is_action_permitted
+delete_stack = stack_class.delete
+
+
+def delete_stack_with_its_outputs(self: Any) -> None:
+    delete_stack(self)
+    self.output_map = {}
 
 
 def delete_vpc_with_its_parts(self: Any, vpc_id: str) -> Any:
@@ -65,6 +73,7 @@ def is_action_permitted_over_tls(self: Any, *arguments: Any, **values: Any) -> A
     return is_action_permitted(self, *arguments, **values)
 
 
+stack_class.delete = delete_stack_with_its_outputs
 ec2.delete_vpc = delete_vpc_with_its_parts
 statement.is_action_permitted = is_action_permitted_over_tls
 

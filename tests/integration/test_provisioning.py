@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from clickstream.errors import LeftoversFound, ProvisioningRefused, StackRolledBack
-from clickstream.provisioning import assets, change_sets, connections, host, leftovers, provision, report, teardown
+from clickstream.provisioning import assets, connections, host, leftovers, provision, report, teardown
 from clickstream.provisioning.deployment import Deployment, Place
 from clickstream.provisioning.names import DEPLOYMENT, HOST_STACK, STACKS, TAG
-from clickstream.provisioning.progress import Progress
 from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
 from tests.aws import ACCOUNT, REGION, Account
