@@ -27,12 +27,15 @@ TEMPLATE = "clickstream_template"
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(aws_server: Server) -> Iterator[Stack]:
     """Kafka, PostgreSQL, Airflow with all DAGs paused, Prometheus where installed; no generator."""
     folder = Path(tempfile.mkdtemp(prefix="clickstream-test-"))
     one = Stack.create(folder, dags_paused=True, with_generator=False)
     try:
-        lifecycle.up(one)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in aws_server.account.environment.items():
+                patch.setenv(name, value)
+            lifecycle.up(one)
         yield one
     finally:
         lifecycle.down(one)

@@ -34,7 +34,7 @@ class ApproveByNameOperator(ApprovePreviewOperator):
 
     def __init__(self, *, name: str, **kwargs: Any) -> None:  # noqa: ANN401 - as its base
         field = Param("", type="string", title="Name of the stack", description=f"Type {name} to delete it.")
-        super().__init__(params={TYPED: field}, **kwargs)
+        super().__init__(**kwargs | {"params": {TYPED: field}})  # not those of the DAG, which Airflow passes here
         self.name = name
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ANN401 - as its base

@@ -25,6 +25,7 @@ REMEDIES = {
     "UPDATE_ROLLBACK_FAILED": "Mend what its events name, run `aws cloudformation continue-update-rollback --stack-name"
     " {stack}`, then this again.",
 }
+EXECUTED = ("EXECUTE_IN_PROGRESS", "EXECUTE_COMPLETE")
 CAPABILITIES = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 DEADLINE_SECONDS = 600
@@ -70,12 +71,6 @@ def describe(cloudformation: Any, stack: str) -> dict[str, Any] | None:  # noqa:
         if "does not exist" in str(error):
             return None
         raise
-
-
-def is_changing(cloudformation: Any, stack: str) -> bool:  # noqa: ANN401
-    """Whether an operation on a stack is under way."""
-    found = status(cloudformation, stack)
-    return found != SHELL and found.endswith("_IN_PROGRESS")
 
 
 def version(cloudformation: Any, stack: str) -> str:  # noqa: ANN401
@@ -136,8 +131,14 @@ def create(cloudformation: Any, stack: str, *, name: str, template_url: str) -> 
     return ChangeSet(arn=described["ChangeSetId"], changes=changes)
 
 
+def is_executed(cloudformation: Any, stack: str, name: str) -> bool:  # noqa: ANN401
+    """Whether a change set is being executed, or was with success."""
+    found = _find(cloudformation, stack, name) or {}
+    return found.get("ExecutionStatus") in EXECUTED
+
+
 def execute(cloudformation: Any, arn: str) -> None:  # noqa: ANN401
-    """Begin to execute a change set, unless it was begun before.
+    """Begin to execute a change set.
 
     Raises:
         ProvisioningRefused: It is gone, or the stack has changed since it was made.
@@ -151,8 +152,6 @@ def execute(cloudformation: Any, arn: str) -> None:  # noqa: ANN401
             f"The change set {arn} is gone. Clear the task `preview` and approve again."
         ) from error
     execution = found.get("ExecutionStatus")
-    if execution in {"EXECUTE_IN_PROGRESS", "EXECUTE_COMPLETE"}:
-        return
     if execution != "AVAILABLE":
         raise ProvisioningRefused(
             f"The change set {arn} is {execution}: the stack was changed since it was made. Clear `preview` and approve"

@@ -1,7 +1,7 @@
-"""What the templates cost a month at list prices, each line with its assumption: `python -m clickstream.provisioning.cost`.
+"""What the templates cost a month at list prices, each line with its assumption.
 
-Every type of resource in a template has a rule here or is free; one that has neither is an error, so that no cost is left
-out by silence.
+Every type of resource in a template has a rule here or is free; one that has neither is an error, so that no cost is
+left out by silence.
 """
 
 from __future__ import annotations

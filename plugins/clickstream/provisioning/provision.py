@@ -115,15 +115,14 @@ def deploy(assembly: Assembly, place: Place, planned: Planned) -> None:
             " `preview` and approve what it shows then."
         )
     began = datetime.now(UTC) - CLOCKS
-    arn = planned.change_set
-    if change_sets.is_changing(cloudformation, stack) and _is_ours(cloudformation, planned):
-        log.info("%s is changing already: this follows it", stack)
+    if change_sets.is_executed(cloudformation, stack, planned.change_set_name):
+        log.info("The change set of %s is executed already: this follows it to its end", stack)
     else:
-        arn = arn or _late(cloudformation, assembly, place, planned)
+        _require_same(cloudformation, planned)
+        arn = planned.change_set or _late(cloudformation, assembly, place, planned)
         if not arn:
             log.info("%s: nothing to change", stack)
             return
-        _require_same(cloudformation, planned)
         change_sets.execute(cloudformation, arn)
     Progress(
         cloudformation=cloudformation,
@@ -156,24 +155,15 @@ def outputs(place: Place) -> dict[str, str]:
 
 def _require_same(cloudformation: Any, planned: Planned) -> None:  # noqa: ANN401 - boto3's clients have no types
     found = change_sets.version(cloudformation, planned.stack)
-    if found != planned.version and not _is_ours(cloudformation, planned):
+    if found != planned.version:
         raise ProvisioningRefused(
             f"{planned.stack} was changed ({found}) since it was looked at ({planned.version}). Clear `preview` and"
             " approve what it shows then."
         )
 
 
-def _is_ours(cloudformation: Any, planned: Planned) -> bool:  # noqa: ANN401
-    """Whether the stack's last change was this very change set."""
-    found = change_sets.describe(cloudformation, planned.stack) or {}
-    return str(found.get("ChangeSetId", "")).split("/")[1:2] == [planned.change_set_name]
-
-
 def _late(cloudformation: Any, assembly: Assembly, place: Place, planned: Planned) -> str:  # noqa: ANN401
-    """Make the change set that could not be made at the preview; empty where its deployment is done already."""
-    if _is_ours(cloudformation, planned):
-        return ""
-    _require_same(cloudformation, planned)
+    """Make the change set that could not be made at the preview; empty where nothing changes."""
     made = change_sets.create(
         cloudformation,
         planned.stack,

@@ -1,0 +1,173 @@
+"""Both DAGs of AWS as a person runs them, on moto's server; and no secret of all this anywhere it must not be."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from clickstream.provisioning.names import DEPLOYMENT, HOST_STACK, STACKS, TAG
+from infra.local import credentials
+from infra.local.airflow_api import AirflowApi
+from infra.local.demo import make_burst, wait_until_published
+from infra.local.stack import Stack
+from tests import secret_scan
+from tests.acceptance.test_airflow import pause, wait_for
+from tests.aws import ACCOUNT, REGION, Account
+
+PROVISION, TEARDOWN = "provision_infrastructure", "teardown_infrastructure"
+PLACE = {"account": ACCOUNT, "region": REGION, "dry_run": False}
+ASKED = PLACE | {"profile": "small", "allowed_cidr": "203.0.113.4/32", "alarm_email": ""}
+SECRETS = ("clickstream/database/clickstream_writer", "clickstream/database/grafana_reader")
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[AirflowApi]:
+    pause(stack, paused=False, dags=[PROVISION, TEARDOWN])
+    with AirflowApi(stack) as one:
+        yield one
+    pause(stack, paused=True, dags=[PROVISION, TEARDOWN])
+
+
+@pytest.fixture(scope="module")
+def generated(aws_server: Any) -> dict[str, str]:
+    """The secrets that CloudFormation generates on AWS, and moto's doesn't."""
+    account = aws_server.account
+    account.reset()
+    client = account.client("secretsmanager")
+    made = {}
+    for name in SECRETS:
+        made[name] = client.get_random_password(PasswordLength=40, ExcludePunctuation=True)["RandomPassword"]
+        content = json.dumps({"username": name.rpartition("/")[2], "password": made[name]})
+        client.create_secret(Name=name, SecretString=content, Tags=[{"Key": TAG, "Value": DEPLOYMENT}])
+    return made
+
+
+def answer(api: AirflowApi, dag_id: str, run_id: str, option: str, typed: dict[str, str]) -> str:
+    """Wait to be asked, answer, and return what was asked."""
+    path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+
+    def asked() -> dict[str, Any] | None:
+        state = api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/approve")["state"]
+        assert state not in {"failed", "upstream_failed", "skipped"}, states(api, dag_id, run_id)
+        return api.call("GET", path) if state == "awaiting_input" else None
+
+    detail = wait_for(asked, "question")
+    time.sleep(3)  # the scheduler takes a task for lost that is answered before it has heard that it waits
+    api.call("PATCH", path, json={"chosen_options": [option], "params_input": typed})
+    return str(detail["body"])
+
+
+def states(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, str]:
+    tasks = api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    return {task["task_id"]: task["state"] for task in tasks}
+
+
+def stacks(aws: Account) -> set[str]:
+    found = aws.client("cloudformation").describe_stacks()["Stacks"]
+    return {one["StackName"] for one in found if one["StackStatus"] != "REVIEW_IN_PROGRESS"}
+
+
+@pytest.mark.usefixtures("generated")
+def test_a_dry_run_shows_all_and_changes_nothing(api: AirflowApi, aws_server: Any) -> None:
+    run = api.trigger(PROVISION, ASKED | {"dry_run": True})
+    assert api.wait_for_run(PROVISION, run) == "success"
+    found = states(api, PROVISION, run)
+    assert found["preview"] == "success"
+    assert {found[f"deploy_{stack}"] for stack in STACKS} == {"skipped"}
+    assert aws_server.account.client("cloudformation").describe_stacks()["Stacks"] == []
+
+
+def test_up_after_an_approval(api: AirflowApi, aws_server: Any, generated: dict[str, str]) -> None:
+    run = api.trigger(PROVISION, ASKED)
+    body = answer(api, PROVISION, run, "Approve", {})
+    assert "USD a month" in body
+    assert f"**{HOST_STACK}**" in body
+    assert api.wait_for_run(PROVISION, run) == "success", states(api, PROVISION, run)
+    assert stacks(aws_server.account) == set(STACKS)
+    secret = aws_server.account.client("secretsmanager").get_secret_value(
+        SecretId="clickstream/airflow/connections/clickstream_db"
+    )
+    assert json.loads(secret["SecretString"])["password"] == generated[SECRETS[0]]
+    # Any task may run again: what is done already stays as it is.
+    tasks = [f"deploy_{stack}" for stack in STACKS]
+    api.call("POST", f"/dags/{PROVISION}/clearTaskInstances", json={
+        "dry_run": False, "dag_run_id": run, "task_ids": tasks, "include_downstream": True, "only_failed": False,
+    })  # fmt: skip
+    assert api.wait_for_run(PROVISION, run) == "success", states(api, PROVISION, run)
+
+
+@pytest.mark.parametrize("typed", [{}, {"stack": "InfrastructureStac"}])
+def test_a_yes_without_the_name_deletes_nothing(api: AirflowApi, aws_server: Any, typed: dict[str, str]) -> None:
+    run = api.trigger(TEARDOWN, PLACE)
+    answer(api, TEARDOWN, run, "Approve", typed)
+    assert api.wait_for_run(TEARDOWN, run) == "failed"
+    found = states(api, TEARDOWN, run)
+    assert found["approve"] == "failed"
+    assert {found[f"delete_{stack}"] for stack in STACKS} == {"upstream_failed"}
+    assert stacks(aws_server.account) == set(STACKS)
+
+
+def test_a_no_deletes_nothing(api: AirflowApi, aws_server: Any) -> None:
+    run = api.trigger(TEARDOWN, PLACE)
+    answer(api, TEARDOWN, run, "Reject", {"stack": HOST_STACK})
+    assert api.wait_for_run(TEARDOWN, run) == "success"
+    assert states(api, TEARDOWN, run)["delete_ClickstreamLambdaStack"] == "skipped"
+    assert stacks(aws_server.account) == set(STACKS)
+
+
+def test_down_after_the_name_was_typed_and_what_is_left_is_found(api: AirflowApi, aws_server: Any) -> None:
+    account = aws_server.account
+    planted = account.client("ec2").create_volume(
+        AvailabilityZone=f"{REGION}a",
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": TAG, "Value": DEPLOYMENT}]}],
+    )["VolumeId"]
+    group = account.client("ec2").create_security_group(
+        GroupName="planted",
+        Description="left over",
+        TagSpecifications=[{"ResourceType": "security-group", "Tags": [{"Key": TAG, "Value": DEPLOYMENT}]}],
+    )["GroupId"]
+    run = api.trigger(TEARDOWN, PLACE)
+    body = answer(api, TEARDOWN, run, "Approve", {"stack": HOST_STACK})
+    assert "**stays**" in body
+    for name in SECRETS:
+        account.client("secretsmanager").delete_secret(SecretId=name)
+    assert api.wait_for_run(TEARDOWN, run) == "failed"
+    assert {task for task, state in states(api, TEARDOWN, run).items() if state == "failed"} == {"scan_for_leftovers"}
+    assert stacks(account) == set()
+    account.client("ec2").delete_security_group(GroupId=group)
+    api.call("POST", f"/dags/{TEARDOWN}/clearTaskInstances", json={
+        "dry_run": False, "dag_run_id": run, "task_ids": ["scan_for_leftovers"], "only_failed": False,
+    })  # fmt: skip
+    assert api.wait_for_run(TEARDOWN, run) == "success", states(api, TEARDOWN, run)
+    account.client("ec2").delete_volume(VolumeId=planted)
+
+
+def test_no_secret_is_anywhere(
+    stack: Stack, generated: dict[str, str], templates: dict[str, Path], tmp_path: Path
+) -> None:
+    pause(stack, paused=False)
+    burst = make_burst(stack, events=100)
+    with AirflowApi(stack) as one, psycopg.connect(credentials.reader_url(stack), autocommit=True) as conn:
+        one.trigger("drain_clickstream")
+        wait_until_published(stack, conn, burst)
+    pause(stack, paused=True)
+    secrets = secret_scan.secrets_of(stack.secrets) | generated
+    assert {"clickstream_writer", "fernet_key", "connections.json:clickstream_db:password"} <= secrets.keys()
+
+    def places() -> Iterator[tuple[str, bytes]]:
+        yield from secret_scan.repository()
+        yield from secret_scan.files(*templates.values(), stack.folder / "airflow", stack.logs, stack.storage)
+        yield from secret_scan.databases(stack, "airflow", "clickstream")
+        yield from secret_scan.command_lines()
+
+    assert secret_scan.leaks(secrets, places()) == []
+    planted = tmp_path / "planted"
+    planted.write_bytes(b'{"token": "' + b"Authorization: " + secrets["metrics_token"].encode() + b'"}')
+    assert secret_scan.leaks(secrets, secret_scan.files(tmp_path)) == [(str(planted), "metrics_token")]
