@@ -91,13 +91,13 @@ def test_up_with_every_resource_there_and_down_with_nothing_left(
     host.run(PLACE, found["HostInstanceId"], host.BOOTSTRAP)
 
     doomed = teardown.plan(PLACE)
-    assert [one.stack for one in doomed] == [LAMBDA_STACK, HOST_STACK]
+    assert [going.stack for going in doomed] == [LAMBDA_STACK, HOST_STACK]
     listing = teardown.markdown(PLACE, doomed)
     assert f"| bucket {found['BucketName']}: 0 objects, 0.00 GiB | **stays** |" in listing
     assert "db.t4g.small, 20 GiB | **goes**; a final snapshot stays. |" in listing
-    for one in doomed:
-        teardown.delete(PLACE, one.stack)
-        teardown.delete(PLACE, one.stack)
+    for going in doomed:
+        teardown.delete(PLACE, going.stack)
+        teardown.delete(PLACE, going.stack)
     assert connections.delete(PLACE) == written
     aws.client("secretsmanager").delete_secret(SecretId=connections.WRITER)
     left = leftovers.scan(PLACE)
