@@ -35,6 +35,10 @@ class RemedyRefused(ClickstreamError):  # noqa: N818 - reads as the statement th
     """A manual remedy was asked for where it does not apply."""
 
 
+class RefillIncomplete(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Not every archived record was taken by Kafka; refilling again is safe."""
+
+
 class PartitionStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
     """A partition can't be drained further until a person acts; the other partitions go on.
 
