@@ -19,7 +19,7 @@ events of every hour that it touches, and changes their windows.
 | `RefillIncomplete` | Kafka did not take everything | see the brokers, run it again from the hour it names |
 | `no file of ...` | the Lambda wrote nothing in these minutes | its log tells whether it ran |
 
-How to find the minutes: docs/runbooks/kafka-volume-lost.md and docs/runbooks/database-restored.md.
+How to find the minutes: `kafka-volume-lost` and `database-restored` in docs/runbooks/procedures/.
 """
 
 from datetime import timedelta
