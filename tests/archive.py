@@ -1,16 +1,21 @@
-"""The archive of a test: what a Lambda would have written of the values, and all of it refilled."""
+"""The archive of a test: what a Lambda would have written of the values, refilled as the runbooks say."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from psycopg.rows import dict_row
+
 from clickstream.remedies import refill
 from clickstream_source.archive import write_minute
 from tests.pipeline import Pipeline
+
+PROCEDURES = Path(__file__).parents[1] / "docs" / "runbooks" / "procedures"
 
 
 def archive(pipeline: Pipeline, values: Iterable[tuple[int, bytes | None]]) -> None:
@@ -25,13 +30,19 @@ def archive(pipeline: Pipeline, values: Iterable[tuple[int, bytes | None]]) -> N
         write_minute(_url(pipeline), producer, minute, lines)
 
 
-def refill_all(pipeline: Pipeline) -> refill.Refill:
-    """Refill every minute that has a file."""
-    names = sorted("/".join([*path.parts[-5:-1], path.name[:2]]) for path in _files(pipeline))
-    first, last = (datetime.strptime(f"{name}+0000", "%Y/%m/%d/%H/%M%z") for name in (names[0], names[-1]))
-    return refill.refill(
-        pipeline.conn, pipeline.settings, refill.Span(first=first, last=last), producer_id=None, dry_run=False
-    )
+def refill_as_told(pipeline: Pipeline, procedure: str) -> refill.Refill:
+    """Refill the minutes that the query of a procedure's page gives."""
+    page = PROCEDURES / f"{procedure}.md"
+    [query] = [
+        query
+        for query in re.findall(r"```sql\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        if "AS from_minute" in query
+    ]
+    with pipeline.conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query).fetchall()
+    first, last = min(row["from_minute"] for row in rows), max(row["to_minute"] for row in rows)
+    span = refill.Span.parse(first.isoformat(), last.isoformat())
+    return refill.refill(pipeline.conn, pipeline.settings, span, producer_id=None, dry_run=False)
 
 
 def _url(pipeline: Pipeline) -> str:

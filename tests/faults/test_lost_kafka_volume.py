@@ -14,7 +14,7 @@ from infra.local.java import find_java
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from tests import oracle
-from tests.archive import archive, refill_all
+from tests.archive import archive, refill_as_told
 from tests.faults.test_stopped_partitions import declare, stopped
 from tests.integration.test_drain_and_aggregate import values
 from tests.pipeline import TABLES, Pipeline
@@ -58,7 +58,7 @@ def test_a_lost_volume_loses_no_event_that_was_archived(pipeline: Pipeline, spar
         pipeline.drain_all()
         assert stopped(pipeline) == {0: "recreated", 1: "recreated"}
         assert [(loss.range.first_offset, loss.range.end_offset) for loss in declare(pipeline)] == [(15, 25)] * 2
-        refill_all(pipeline)
+        refill_as_told(pipeline, "kafka-volume-lost")
         pipeline.drain_all()
         pipeline.aggregate_all(spark)
         pipeline.assert_equals_oracle([*landed, *pipeline.log()])

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from clickstream.errors import StaleAttempt
 from tests import oracle
-from tests.archive import archive, refill_all
+from tests.archive import archive, refill_as_told
 from tests.conftest import superuser
 from tests.faults.test_stopped_partitions import declare, expire, stopped
 from tests.integration.test_drain_and_aggregate import values
@@ -55,14 +55,13 @@ def test_what_the_ledger_forgot_is_landed_again_and_counts_once(pipeline: Pipeli
     pipeline.begin(open_batch)
     known = files(pipeline)
     with restored_to_this_point(pipeline):
-        pipeline.aggregate_all(spark)
-        pipeline.produce(values(70)[40:])  # ten of them again
-        landings = [pipeline.land(drain_id) for drain_id in pipeline.plan()]
-        pipeline.commit(landings)
         attempt_id = pipeline.attempt(spark)
         assert attempt_id is not None
         pipeline.publish(attempt_id)
-        forgotten = pipeline.one("SELECT max(batch_id) FROM ledger.batches")
+        pipeline.produce(values(70)[40:])  # ten of them again
+        landings = [pipeline.land(drain_id) for drain_id in pipeline.plan()]
+        pipeline.commit(landings)
+        forgotten = pipeline.claim()
     # Whoever worked on after the restore finds that the ledger doesn't know the attempt.
     with pytest.raises(StaleAttempt, match="is unknown"):
         pipeline.publish(attempt_id)
@@ -97,7 +96,7 @@ def test_what_kafka_no_longer_holds_is_declared_lost_and_refilled(pipeline: Pipe
     [lost] = declare(pipeline)
     assert (lost.range.first_offset, lost.range.end_offset) == (10, 25)
     for _ in range(2):
-        refill_all(pipeline)
+        refill_as_told(pipeline, "database-restored")
     pipeline.drain_all()
     pipeline.aggregate_all(spark)
     assert tables(pipeline) == before
