@@ -6,7 +6,8 @@ VENV := .venv
 STACK := $(VENV)/bin/python -m infra.local
 MINIMUM_PYTHON := 3.11
 
-.PHONY: help up down status logs env psql demo replay lineage synth test benchmark lint dashboards fmt
+.PHONY: help up down status logs env rotate psql demo replay lineage synth list cost deploy destroy test benchmark lint \
+  dashboards fmt
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +26,9 @@ logs: $(VENV)/.installed ## Follow the logs, of one component with COMPONENT=<na
 
 env: $(VENV)/.installed ## Print addresses and credentials as KEY=value lines
 	@$(STACK) env
+
+rotate: $(VENV)/.installed ## Give every secret, or that of SECRET=<name>, a new value
+	@$(STACK) rotate $(SECRET)
 
 psql: $(VENV)/.installed ## Open psql on the results, with a role that only reads
 	@$(STACK) psql

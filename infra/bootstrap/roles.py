@@ -33,11 +33,14 @@ def _ensure_role(connection: psycopg.Connection, role: str, password: str) -> No
     name = sql.Identifier(role)
     if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
         connection.execute(sql.SQL("CREATE ROLE {}").format(name))
-    # Only the verifier travels, so that no statement log can hold the password.
+    connection.execute(sql.SQL("ALTER ROLE {} WITH LOGIN NOCREATEDB NOCREATEROLE").format(name))
+    set_password(connection, role, password)
+
+
+def set_password(connection: psycopg.Connection, role: str, password: str) -> None:
+    """Give a role a password; only the verifier travels, so that no statement log can hold it."""
     verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    connection.execute(
-        sql.SQL("ALTER ROLE {} WITH LOGIN NOCREATEDB NOCREATEROLE PASSWORD {}").format(name, sql.Literal(verifier))
-    )
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
 
 
 def _ensure_database(connection: psycopg.Connection, database: str, *, owner: str) -> None:

@@ -15,16 +15,17 @@ from infra.bootstrap import s3a
 from infra.local import credentials, jars, prometheus
 from infra.local.commands import run
 from infra.local.errors import StackError
-from infra.local.files import private_folder
+from infra.local.files import private_folder, write_private
 from infra.local.java import Java
 from infra.local.ports import LOOPBACK
 from infra.local.spark_cds import archive_path
 from infra.local.stack import ADMIN, PYTHON, REPOSITORY, TOPIC, VENV, Stack
-from infra.local.supervision import Program, base_environment
+from infra.local.supervision import Program, Supervisor, base_environment
 
 AIRFLOW = VENV / "bin" / "airflow"
 COUNTERS = REPOSITORY / "plugins" / "clickstream" / "airflow_metadata" / "versions"
 POOLS = REPOSITORY / "infra" / "bootstrap" / "pools.json"
+COMPONENTS = ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server")
 TRIGGERS = 3  # of the counters, on Airflow's tables
 GIT_TIMEOUT_SECONDS = 5
 REMEDY = "The lines above name the cause. Correct it and run it again."
@@ -228,6 +229,27 @@ def _connect(stack: Stack) -> psycopg.Connection:
         user=credentials.AIRFLOW_ROLE,
         passfile=str(stack.secrets / "pgpass"),
     )
+
+
+def rotate_fernet_key(stack: Stack, java: Java) -> None:
+    """Encrypt what Airflow has stored with a new key; the file holds both until that is done."""
+    file = credentials.fernet_key_file(stack)
+    new = credentials.new_fernet_key()
+    write_private(file, f"{new},{file.read_text(encoding='utf-8')}")
+    run(
+        [AIRFLOW, "rotate-fernet-key"],
+        purpose="encrypt with a new key what Airflow has stored",
+        remedy=f"Airflow works on: {file} holds the old key too. Run it again.",
+        environment=base_environment() | environment(stack, java),
+    )
+    write_private(file, new)
+
+
+def stop(stack: Stack) -> None:
+    """Stop Airflow's components; the scheduler first, whose running tasks need the others until they end."""
+    supervisor = Supervisor(stack)
+    for name in COMPONENTS:
+        supervisor.stop_program(name)
 
 
 def programs(stack: Stack, java: Java) -> list[Program]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.bootstrap import roles
-from infra.local import credentials, demo, lifecycle, postgres
+from infra.local import credentials, demo, lifecycle, postgres, rotation
 from infra.local import lineage as lineage_of
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
@@ -63,6 +63,15 @@ def up() -> None:
             f"SQL: make psql (role grafana_reader, which only reads)   All addresses and passwords: make env\n"
             f"Logs: make logs ({stack.logs})"
         )
+
+
+@cli.command()
+@click.argument("names", metavar="[SECRET]...", nargs=-1, type=click.Choice(rotation.SECRETS))
+def rotate(names: tuple[str, ...]) -> None:
+    """Rotate each SECRET, or all, and return when everything works with the new ones."""
+    with _explained():
+        rotation.rotate(_existing(), names or rotation.SECRETS, report=lambda line: output.print(f"  {line}"))
+        output.print("Programs of your own need the new ones: make env")
 
 
 @cli.command("demo")

@@ -12,6 +12,7 @@ from infra.local.stack import ADMIN, Stack
 
 DATABASE_ROLES = (roles.OWNER, roles.WRITER, roles.READER)
 AIRFLOW_ROLE = roles.AIRFLOW_ROLE
+SUPERUSER_FILE = "postgres_superuser"
 
 
 def token(stack: Stack, name: str) -> str:
@@ -21,8 +22,13 @@ def token(stack: Stack, name: str) -> str:
     """
     path = stack.secrets / name
     if not path.exists():
-        write_private(path, secrets.token_urlsafe(24))
+        renew(stack, name)
     return path.read_text(encoding="utf-8")
+
+
+def renew(stack: Stack, name: str) -> None:
+    """Generate the secret of this name, whether it was there or not."""
+    write_private(stack.secrets / name, secrets.token_urlsafe(24))
 
 
 def token_file(stack: Stack, name: str) -> Path:
@@ -35,8 +41,13 @@ def fernet_key_file(stack: Stack) -> Path:
     """Return the file of the key with which Airflow encrypts what it stores: 32 bytes in URL-safe base64."""
     path = stack.secrets / "fernet_key"
     if not path.exists():
-        write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii"))
+        write_private(path, new_fernet_key())
     return path
+
+
+def new_fernet_key() -> str:
+    """Return a key like that."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii")
 
 
 def write_pgpass(stack: Stack) -> Path:

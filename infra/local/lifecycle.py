@@ -39,7 +39,7 @@ def up(stack: Stack, *, report: Report = lambda _: None) -> None:
     """
     java = find_java()
     _make_folder(stack)
-    with _lock(stack):
+    with locked(stack):
         supervisor = Supervisor(stack)
         if supervisor.is_running():
             _require_same(stack)
@@ -195,7 +195,7 @@ def down(stack: Stack, *, report: Report = lambda _: None) -> None:
     """
     if not stack.folder.exists():
         return
-    with _lock(stack):
+    with locked(stack):
         supervisor = Supervisor(stack)
         if supervisor.is_running():
             for names in (
@@ -216,7 +216,12 @@ def _make_folder(stack: Stack) -> None:
         stack.folder.chmod(0o711)  # PostgreSQL passes through it to its own folder
 
 
-def _lock(stack: Stack) -> AbstractContextManager[None]:
+def locked(stack: Stack) -> AbstractContextManager[None]:
+    """Keep other commands from starting, stopping or changing the stack.
+
+    Raises:
+        StackError: One of them is at work.
+    """
     return exclusive(stack.folder / "lock", what=f"starting or stopping the stack in {stack.folder}")
 
 

@@ -14,7 +14,7 @@ import psycopg
 
 from infra.bootstrap import roles
 from infra.local.commands import run
-from infra.local.credentials import token, write_pgpass
+from infra.local.credentials import SUPERUSER_FILE, renew, token, write_pgpass
 from infra.local.errors import StackError
 from infra.local.files import PRIVATE_FILE, write_private
 from infra.local.ports import LOOPBACK
@@ -150,7 +150,7 @@ def _superuser_password(stack: Stack) -> Path:
     """Return the file of the superuser's password, beside the cluster that it opens, and made with it."""
     path = stack.folder / "postgres" / "superuser-password"
     if not path.exists():
-        write_private(path, token(stack, "postgres_superuser"))
+        write_private(path, token(stack, SUPERUSER_FILE))
     path.chmod(PRIVATE_FILE)
     return path
 
@@ -208,6 +208,15 @@ def ensure_roles(stack: Stack) -> None:
     write_pgpass(stack)
     with _connect(stack) as connection:
         roles.ensure_roles(connection, {role: token(stack, role) for role in roles.ROLES})
+
+
+def rotate_superuser(stack: Stack) -> None:
+    """Give the superuser a new password, which is in the folder of secrets before the server knows it."""
+    with _connect(stack) as connection:
+        renew(stack, SUPERUSER_FILE)
+        password = token(stack, SUPERUSER_FILE)
+        roles.set_password(connection, SUPERUSER, password)
+    write_private(_superuser_password(stack), password)
 
 
 def migrate(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     CorruptRecordError,
@@ -46,6 +46,7 @@ GROUP = "clickstream-drain"
 LOG_APPEND_TIME = 1
 TOPIC_CONFIGS = ("message.timestamp.type", "retention.ms")  # what a plan needs to know
 SILENCE_SECONDS = 60.0
+LARGEST_RECORD_BYTES = 2 << 20  # the topic's max.message.bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,25 @@ def admin_of(settings: Settings) -> Iterator[KafkaAdminClient]:
         yield admin
     finally:
         admin.close()
+
+
+@contextmanager
+def producer_of(settings: Settings) -> Iterator[KafkaProducer]:
+    """An idempotent producer whose records all in-sync replicas acknowledge; its buffer has no bound."""
+    with refusals_explained(settings):
+        producer = KafkaProducer(
+            **connection_options(settings),
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            compression_type="zstd",
+            linger_ms=10,
+            max_request_size=LARGEST_RECORD_BYTES,
+        )
+    try:
+        yield producer
+    finally:
+        producer.close()
 
 
 def topic_id_of(admin: KafkaAdminClient, topic: str) -> str:

@@ -55,6 +55,10 @@ class HostCommandFailed(ClickstreamError):  # noqa: N818 - reads as the statemen
     """A command on the host ended with an error, or didn't end in time."""
 
 
+class RefillIncomplete(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Not every archived record was taken by Kafka; refilling again is safe."""
+
+
 class PartitionStopped(ClickstreamError):  # noqa: N818 - the name is the ledger's term
     """A partition can't be drained further until a person acts; the other partitions go on.
 

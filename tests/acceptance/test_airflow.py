@@ -186,8 +186,9 @@ def test_lineage_leads_from_a_window_to_its_raw_files_and_runs(published: Pipeli
         lineage(published.stack, Console(file=printed), "2001-01-01", 5)
 
 
-def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) -> None:
-    published_exactly(published, burst_and_drain(published.stack))
+def test_old_runs_cleared_and_run_again_and_a_minute_refilled_change_no_number(published: Pipeline) -> None:
+    burst = burst_and_drain(published.stack)
+    published_exactly(published, burst)
     before = published.traffic()
     with AirflowApi(published.stack) as api:
         for dag_id in DAGS:
@@ -197,7 +198,20 @@ def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) ->
             for run in runs:
                 api.wait_for_run(dag_id, run["dag_run_id"])
     assert {key: published.traffic()[key] for key in before} == before
+    duplicates = published.dispositions()["duplicate"]
+    refill(published.stack, burst, dry_run=True)
+    refill(published.stack, burst, dry_run=False)
     published_exactly(published, burst_and_drain(published.stack))
+    assert published.dispositions()["duplicate"] - duplicates == burst["events"]
+
+
+def refill(stack: Stack, burst: dict[str, Any], *, dry_run: bool) -> None:
+    span = {"from_minute": burst["minute"], "to_minute": burst["minute"], "producer": burst["producerId"]}
+    with AirflowApi(stack) as api:
+        api.wait_for_dag("refill_from_archive")
+        api.call("PATCH", "/dags/refill_from_archive", json={"is_paused": False})
+        run_id = api.trigger("refill_from_archive", span | {"dry_run": dry_run})
+        assert api.wait_for_run("refill_from_archive", run_id) == "success"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +219,11 @@ def test_old_runs_cleared_and_run_again_change_no_number(published: Pipeline) ->
     [
         ("declare_loss", {"partition": 0}, "Nothing is lost in partition 0"),
         ("release_batch", {"batch_id": 1}, "Batch 1 is not open"),
+        (
+            "refill_from_archive",
+            {"from_minute": "2001-01-01T00:00:00Z", "to_minute": "2001-01-01T00:09:00Z"},
+            "The archive has no file of 2001-01-01T00:00Z to 2001-01-01T00:09Z",
+        ),
     ],
 )
 def test_a_remedy_without_need_is_refused_with_the_reason(

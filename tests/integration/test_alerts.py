@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 from tests.pipeline import Pipeline
 
 RULES = REPOSITORY / "infra" / "monitoring" / "rules"
-RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").glob("*.md") if page.stem != "README")
+RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").rglob("*.md") if page.stem != "README")
 needs_prometheus = pytest.mark.skipif(
     prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)"
 )

@@ -159,16 +159,41 @@ def test_transaction_markers_are_absent_offsets_and_aborted_records_never_land(
 
 def test_partitions_that_are_added_later_are_drained_from_their_start(pipeline: Pipeline, spark: SparkSession) -> None:
     pipeline.create_topic()
-    pipeline.produce(values(20))
+    made = values(60)
+    pipeline.produce(made[:20])
     pipeline.drain()
-    with broker.admin_of(pipeline.settings) as admin:
-        admin.create_partitions({pipeline.settings.topic: NewPartitions(3)})
-        admin.wait_for_topics([pipeline.settings.topic])
-    pipeline.partitions = 3
-    pipeline.produce([(2, value) for _, value in values(40)[20:]])
+    pipeline.produce(made[20:30])
+    drain_ids = pipeline.plan()
+    add_partition(pipeline)
+    pipeline.produce([(number % 3, value) for number, (_, value) in enumerate(made[20:50])])  # ten of them again
+    pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])  # planned when there were two
+    pipeline.drain_all()
+    assert pipeline.one("SELECT first_offset FROM ledger.partitions WHERE partition = 2") == 0
+    pipeline.produce([(2, value) for _, value in made[50:]])
     pipeline.drain_all()
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle(pipeline.log())
+    assert pipeline.dispositions() == {"accepted": 60, "duplicate": 10}
+
+
+def test_a_partition_that_is_added_and_stays_empty_keeps_no_window_open(
+    pipeline: Pipeline, spark: SparkSession
+) -> None:
+    pipeline.create_topic()
+    passed = at(datetime.now(UTC) - timedelta(hours=3))
+    pipeline.produce([(partition, json.dumps(event(eventTime=passed)).encode()) for partition in (0, 1)])
+    add_partition(pipeline)
+    pipeline.drain()
+    pipeline.aggregate(spark)
+    assert pipeline.one("SELECT next_offset FROM ledger.partitions WHERE partition = 2") == 0
+    assert pipeline.one("SELECT string_agg(DISTINCT status, ',') FROM analytics.traffic_by_window") == "complete"
+
+
+def add_partition(pipeline: Pipeline) -> None:
+    pipeline.partitions += 1
+    with broker.admin_of(pipeline.settings) as admin:
+        admin.create_partitions({pipeline.settings.topic: NewPartitions(pipeline.partitions)})
+        admin.wait_for_topics([pipeline.settings.topic])
 
 
 def test_an_empty_run_completes_windows_once_the_watermark_has_passed(pipeline: Pipeline, spark: SparkSession) -> None:

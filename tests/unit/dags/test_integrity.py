@@ -21,6 +21,7 @@ DAGS = {
     "check_health": "*/5 * * * *",
     "declare_loss": None,
     "release_batch": None,
+    "refill_from_archive": None,
 }
 
 PARSE = """
@@ -108,7 +109,7 @@ def test_the_runbook_is_shown_and_every_param_is_explained(parsed: dict[str, Any
         assert schema["type"]
 
 
-@pytest.mark.parametrize("dag_id", ["declare_loss", "release_batch"])
+@pytest.mark.parametrize("dag_id", ["declare_loss", "release_batch", "refill_from_archive"])
 def test_what_changes_data_is_a_dry_run_by_default(parsed: dict[str, Any], dag_id: str) -> None:
     assert parsed["dags"][dag_id]["params"]["dry_run"]["default"] is True
 
