@@ -2,7 +2,6 @@
 
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_rds as rds
 from constructs import Construct
 
 from infra.stacks import names
@@ -19,7 +18,6 @@ class HostRole(Construct):
         construct_id: str,
         *,
         secrets: Secrets,
-        database: rds.DatabaseInstance,
     ) -> None:
         super().__init__(scope, construct_id)
         self.role = iam.Role(
@@ -35,7 +33,7 @@ class HostRole(Construct):
             names.ALERTING,
             encryption_key=secrets.kafka_encryption_key,
         )
-        for statement in self._statements(database):
+        for statement in self._statements():
             self.role.add_to_policy(statement)
         self._acknowledge()
 
@@ -48,6 +46,8 @@ class HostRole(Construct):
             f"s3:::{names.assets_bucket(stack.account, stack.region)}/*": "The source, whose key is its hash.",
             f"ssm:{place}:parameter{names.PARAMETERS}": below,
             f"secretsmanager:{place}:secret:{names.CONNECTIONS}": below,
+            f"events:{place}:rule/*": "CloudFormation names the rule of the other stack. It is reading alone.",
+            f"rds:{place}:db:*": "check_health finds the databases by their tag. It is reading alone.",
         } | {
             f"cloudformation:{place}:stack/{name}/*": "CloudFormation adds a random part to a stack's name."
             for name in (names.INFRASTRUCTURE_STACK, names.LAMBDA_STACK)
@@ -57,12 +57,12 @@ class HostRole(Construct):
             {
                 "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/AmazonSSMManagedInstanceCore]": "AWS keeps the "
                 "rights that Session Manager and Run Command need in this policy; a copy would grow stale.",
-                "IAM5[Resource::*]": "EC2 describes instances of the whole account only. It is reading alone.",
+                "IAM5[Resource::*]": "EC2 and CloudWatch tell of the whole account only. It is reading alone.",
             }
             | {f"IAM5[Resource::arn:<AWS::Partition>:{arn}]": reason for arn, reason in wildcards.items()},
         )
 
-    def _statements(self, database: rds.DatabaseInstance) -> list[iam.PolicyStatement]:
+    def _statements(self) -> list[iam.PolicyStatement]:
         stack = Stack.of(self)
         bucket = stack.format_arn(
             service="s3", region="", account="", resource=names.data_bucket(stack.account, stack.region)
@@ -88,9 +88,12 @@ class HostRole(Construct):
             "cloudformation:DescribeStacks": [
                 arn("cloudformation", f"stack/{name}/*") for name in (names.INFRASTRUCTURE_STACK, names.LAMBDA_STACK)
             ],
+            "cloudwatch:GetMetricStatistics": ["*"],
+            "events:DescribeRule": [arn("events", "rule/*")],
+            "events:ListRuleNamesByTarget": [arn("events", "rule/*")],
             "ec2:DescribeInstances": ["*"],
             "ec2:DescribeInstanceStatus": ["*"],
-            "rds:DescribeDBInstances": [database.instance_arn],
+            "rds:DescribeDBInstances": [arn("rds", "db:*")],
             "lambda:GetFunctionConfiguration": [f"{arn('lambda', 'function')}:{names.GENERATOR}"],
             "sqs:GetQueueAttributes": [arn("sqs", names.GENERATOR_FAILURES)],
             "sqs:GetQueueUrl": [arn("sqs", names.GENERATOR_FAILURES)],

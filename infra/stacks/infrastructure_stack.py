@@ -87,7 +87,6 @@ class InfrastructureStack(RegionalStack):
             self,
             "HostRole",
             secrets=self.secrets,
-            database=self.database.instance,
         ).role
         instance = self.database.instance
         reader = self.database.reader or instance

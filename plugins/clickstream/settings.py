@@ -97,6 +97,13 @@ class Settings(MetricsSettings, PageSettings):
     database_folder: Annotated[
         Path | None, Field(description="a folder on the disk that holds the database, or unset where that is not here")
     ] = None
+    aws_region: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$",
+            description="region of the stacks, such as eu-central-1, or unset where nothing is on AWS",
+        ),
+    ] = None
     prometheus_url: Annotated[
         str | None,
         Field(

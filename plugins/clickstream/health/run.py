@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from clickstream.errors import ClickstreamError, ComponentsDown, HealthNotRecorded
 from clickstream.health import (
     airflow,
+    aws_ec2,
+    aws_lambda,
+    aws_rds,
+    aws_stacks,
     generator,
     grafana,
     kafka,
@@ -43,6 +47,10 @@ CHECKS: tuple[Check, ...] = (
     *airflow.CHECKS,
     prometheus.CHECK,
     grafana.CHECK,
+    aws_stacks.CHECK,
+    aws_ec2.CHECK,
+    aws_rds.CHECK,
+    aws_lambda.CHECK,
 )
 WRITE_TIMEOUT_MS = 10_000
 MOST_REASON_CHARACTERS = 2_000

@@ -74,11 +74,10 @@ def describe(cloudformation: Any, stack: str) -> dict[str, Any] | None:  # noqa:
 
 
 def version(cloudformation: Any, stack: str) -> str:  # noqa: ANN401
-    """What tells one state of a stack from the next: the time of its last change, or that there is none."""
-    found = describe(cloudformation, stack)
-    if found is None or found["StackStatus"] == SHELL:
+    """What tells one state of a stack from the next: its newest event, or that there is none."""
+    if status(cloudformation, stack) in {ABSENT, SHELL}:
         return ABSENT
-    return str(found.get("LastUpdatedTime", found["CreationTime"]))
+    return str(cloudformation.describe_stack_events(StackName=stack)["StackEvents"][0]["EventId"])
 
 
 def require_settled(cloudformation: Any, stack: str) -> bool:  # noqa: ANN401

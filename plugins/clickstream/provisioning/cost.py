@@ -23,6 +23,8 @@ PRICES = Path(__file__).with_name("prices.json")
 HOURS = Decimal(730)
 MINUTES = HOURS * 60
 CENT = Decimal("0.01")
+CREDIT = Decimal(200)
+"""USD: the most that an account opened since 15 July 2025 gets, half of it when it is opened."""
 
 INVOCATION_SECONDS = Decimal(2)
 WRITES_A_MINUTE = Decimal(60)

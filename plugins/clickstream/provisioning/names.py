@@ -8,3 +8,5 @@ STACKS = ("InfrastructureStack", "ClickstreamLambdaStack")
 HOST_STACK = STACKS[0]
 TAG = "clickstream:deployment"
 DEPLOYMENT = "clickstream"
+GENERATOR = "clickstream-generator"
+GENERATOR_FAILURES = "clickstream-generator-failures"

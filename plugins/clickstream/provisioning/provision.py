@@ -157,8 +157,8 @@ def _require_same(cloudformation: Any, planned: Planned) -> None:  # noqa: ANN40
     found = change_sets.version(cloudformation, planned.stack)
     if found != planned.version:
         raise ProvisioningRefused(
-            f"{planned.stack} was changed ({found}) since it was looked at ({planned.version}). Clear `preview` and"
-            " approve what it shows then."
+            f"{planned.stack} was changed since it was looked at: its newest event was {planned.version}, now it is"
+            f" {found}. Clear `preview` and approve what it shows then."
         )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METADATA_COMMAND = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"
+METADATA_SERVICE = "http://169.254.169.254"  # of EC2, on each instance
 MOST_OBJECTS = 100_000
 GIB = 1 << 30
 
@@ -125,8 +126,8 @@ def delete(place: Place, stack: str) -> None:
 
 def _own_instance(environment: Mapping[str, str]) -> str | None:
     """The EC2 instance that this runs on, None elsewhere."""
-    fetcher = _OwnInstance(timeout=1, num_attempts=1, env=environment)
-    return fetcher.instance_id()
+    endpoint = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA_SERVICE)
+    return _OwnInstance(timeout=1, num_attempts=1, base_url=f"{endpoint.rstrip('/')}/", env=environment).instance_id()
 
 
 class _OwnInstance(IMDSFetcher):  # type: ignore[misc] # botocore has no types

@@ -234,6 +234,7 @@ NARROWEST = {
     "ec2:UnassignPrivateIpAddresses",
     "s3:GetAccountPublicAccessBlock",
     "logs:DescribeLogGroups",
+    "cloudwatch:GetMetricStatistics",
     "cloudwatch:PutMetricData",
 }
 
