@@ -15,10 +15,12 @@ from rich.table import Table
 from infra.bootstrap import roles
 from infra.local import credentials, demo, lifecycle, postgres, rotation
 from infra.local import lineage as lineage_of
+from infra.local.aws_status import aws_status
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
-from infra.local.stack import ADMIN, PYTHON, REPOSITORY, TOPIC, Stack
-from infra.local.status import Status, read_status
+from infra.local.settings import component_environment
+from infra.local.stack import ADMIN, DEFAULT_FOLDER, PYTHON, REPOSITORY, TOPIC, Stack
+from infra.local.status import Status, local_data, read_status
 
 WIDTH_OF_A_FILE = 160  # of what is piped, where there is no terminal to fit
 output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
@@ -115,10 +117,23 @@ def down() -> None:
 @cli.command()
 def status() -> None:
     """Show each component: up or down, since when, and why; the exit code is 0 only if all are up."""
+    if region := component_environment(DEFAULT_FOLDER).get("CLICKSTREAM_AWS_REGION"):
+        _show("On AWS", aws_status(region))
     with _explained():
-        found = read_status(_existing())
+        stack = _existing()
+        found = read_status(stack)
         output.print(_status_table(found))
+        _show("Data and credentials", local_data(stack))
     sys.exit(0 if all(one.is_fine for one in found) else 1)
+
+
+def _show(title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(_escaped(name), _escaped(text))
+    output.print(table)
 
 
 def _status_table(found: list[Status]) -> Table:

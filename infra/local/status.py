@@ -12,6 +12,7 @@ from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 
 NOT_INSTALLED = "not installed"
+LINE_CHARACTERS = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,18 @@ def read_status(stack: Stack) -> list[Status]:
             Status(component="prometheus", state=NOT_INSTALLED, reason="optional; Debian: apt install prometheus")
         )
     return found
+
+
+def local_data(stack: Stack) -> list[tuple[str, str]]:
+    """Sizes of the zones, the generator's last line, and where the credentials are; never a value."""
+    rows = []
+    for zone in sorted(one for one in stack.storage.iterdir() if one.is_dir()):
+        sizes = [file.stat().st_size for file in zone.rglob("*") if file.is_file()]
+        rows.append((f"{zone.name}/", f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"))
+    log = stack.log("generator")
+    if log.exists() and (lines := log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]):
+        rows.append(("generator's log", lines[0][:LINE_CHARACTERS]))
+    return [*rows, ("credentials", f"a file each in {stack.secrets}; `make env` prints what programs need")]
 
 
 def _judge(stack: Stack, component: Component, info: dict[str, Any]) -> Status:

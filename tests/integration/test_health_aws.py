@@ -14,9 +14,11 @@ from clickstream.health import aws_ec2, aws_lambda, aws_rds, aws_stacks, run
 from clickstream.health.check import Installation
 from clickstream.health.spark import Master
 from clickstream.ledger.health import Row
+from clickstream.provisioning import provision
 from clickstream.settings import Settings
+from infra.local.aws_status import aws_status
 from tests.aws import REGION, Account
-from tests.integration.test_provisioning import LAMBDA_STACK, deploy, uploaded
+from tests.integration.test_provisioning import LAMBDA_STACK, PLACE, WRITER, deploy, uploaded
 
 CHECKS = (aws_stacks.CHECK, aws_ec2.CHECK, aws_rds.CHECK, aws_lambda.CHECK)
 
@@ -115,6 +117,25 @@ def test_what_is_wrong_is_said_and_hides_nothing_else(
     others = {name: row.status for name, row in rows.items() if name != component}
     if change is not delete_stack:  # which takes the function with it
         assert set(others.values()) == {"ok"}, others
+
+
+def test_status_answers_what_the_classic_commands_do(deployed: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs, group = deployed.client("logs"), "/aws/lambda/clickstream-generator"
+    logs.create_log_stream(logGroupName=group, logStreamName="s")
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    logs.put_log_events(logGroupName=group, logStreamName="s", logEvents=[{"timestamp": now, "message": "600 events"}])
+    found = provision.outputs(PLACE)
+    deployed.client("s3").put_object(Bucket=found["BucketName"], Key="raw/topic/one.parquet", Body=b"x" * 2_000_000)
+    rows = dict(aws_status(REGION))
+    assert rows["stack InfrastructureStack"] == "CREATE_COMPLETE"
+    assert rows["host"].startswith(f"{found['HostInstanceId']}, t3.large, running")
+    assert found["DatabaseEndpoint"] in rows["database"]
+    assert rows["generator's log"] == "600 events"
+    assert rows[f"s3://{found['BucketName']}"] == "raw/: 1 objects, 2.0 MB"
+    assert "clickstream/database/clickstream_writer" in rows["credentials"]
+    assert WRITER["password"] not in str(rows)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert {"AWS_PROFILE" in text for text in dict(aws_status(REGION)).values()} == {True}
 
 
 def test_without_a_region_nothing_is_asked() -> None:

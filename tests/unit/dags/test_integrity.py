@@ -113,13 +113,8 @@ def test_the_runbook_is_shown_and_every_param_is_explained(parsed: dict[str, Any
         assert schema["type"]
 
 
-CHANGE_DATA = (
-    "declare_loss",
-    "release_batch",
-    "refill_from_archive",
-    "provision_infrastructure",
-    "teardown_infrastructure",
-)
+REMEDIES = ("declare_loss", "release_batch", "refill_from_archive")
+INFRASTRUCTURE = ("provision_infrastructure", "teardown_infrastructure")
 
 
 @pytest.mark.parametrize("dag_id", [*REMEDIES, *INFRASTRUCTURE])

@@ -214,7 +214,7 @@ def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
     assert lines[0] == "*"
     allowed = {line.removeprefix("!") for line in lines[1:] if line.startswith("!")}
     copied = {text.split()[0] for kind, text in INSTRUCTIONS if kind == "COPY"}
-    assert allowed == copied
+    assert allowed == {path for path in copied if not any(path.startswith(f"{other}/") for other in copied)}
     assert all((REPOSITORY / path).exists() for path in copied)
 
 
