@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -248,8 +249,10 @@ def rotate_fernet_key(stack: Stack, java: Java) -> None:
 def stop(stack: Stack) -> None:
     """Stop Airflow's components; the scheduler first, whose running tasks need the others until they end."""
     supervisor = Supervisor(stack)
-    for name in COMPONENTS:
-        supervisor.stop_program(name)
+    first, *others = COMPONENTS
+    supervisor.stop_program(first)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(supervisor.stop_program, others))
 
 
 def programs(stack: Stack, java: Java) -> list[Program]:
