@@ -26,9 +26,8 @@ CHECKS = (aws_stacks.CHECK, aws_ec2.CHECK, aws_rds.CHECK, aws_lambda.CHECK)
 def look(region: str | None = REGION) -> dict[str, Row]:
     """The rows of AWS by component."""
     settings = Settings(kafka_bootstrap_servers="none:1", storage_url="file:///nowhere", aws_region=region)
-    installation = Installation(
-        settings=settings, connect=nullcontext, spark=lambda: Master(url="local"), airflow_url=str
-    )
+    unused: Any = nullcontext
+    installation = Installation(settings=settings, connect=unused, spark=lambda: Master(url="local"), airflow_url=str)
     return {row.component: row for row in run.run(installation, CHECKS)}
 
 
