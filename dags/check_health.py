@@ -23,6 +23,10 @@ and younger than ten minutes. Nothing else waits for anything here.
 | `airflow` | import errors, pools, the exporter | Dags page; Admin, Pools; the API server's log |
 | `prometheus` | itself and its targets | its log; the target that the reason names |
 | `grafana` | itself and its database | its log |
+| `aws_stacks` | both stacks' state | `provision_infrastructure`; docs/aws.md |
+| `aws_ec2` | the host's state, EC2's checks, what AWS plans for it | start it; stop and start it |
+| `aws_rds` | the database's state, free storage, pending changes | start it; let it grow |
+| `aws_lambda` | the generator's function, schedule, dead letter queue | enable the rule; `refill_from_archive` |
 
 If `check` itself fails, PostgreSQL did not take the rows: its message lists what was found all the same.
 """

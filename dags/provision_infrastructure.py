@@ -18,7 +18,7 @@ actions**) of the same preview, and then deploys.
 | `verify` | health checks on the host, and of AWS from here | what is down |
 
 **What you can do safely.** Clear any task at any time. What was approved is what is deployed: if the template or a
-stack has changed since, `deploy` refuses, and you clear `preview`. A rollback: docs/runbooks/deployment-failed.md.
+stack has changed since, `deploy` refuses, and you clear `preview`. After a rollback: docs/aws.md.
 """
 
 from datetime import timedelta

@@ -7,7 +7,7 @@ With *dry run* off it asks for your approval (**Required actions**), in which yo
 
 What stays, on purpose: the bucket of all zones, the bucket of templates, a final snapshot of the database, the volume
 of Kafka's log. `scan_for_leftovers` lists each with the command that deletes it, and fails if anything else is left
-(docs/runbooks/leftovers.md). Clear any task at any time; what is gone already is fine.
+(docs/aws.md). Clear any task at any time; what is gone already is fine.
 """
 
 from datetime import timedelta

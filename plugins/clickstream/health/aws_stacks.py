@@ -12,7 +12,7 @@ from clickstream.provisioning.names import STACKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUNBOOK = "docs/runbooks/deployment-failed.md"
+RUNBOOK = "docs/aws.md, when a deployment fails"
 UNDONE = "UPDATE_ROLLBACK_COMPLETE"
 
 

@@ -60,7 +60,7 @@ def require_none(found: Sequence[Left]) -> None:
         raise LeftoversFound(
             f"{len(left)} resources with the tag {TAG}={DEPLOYMENT} are left over, and cost money:\n"
             + "\n".join(f"- {one.arn}" for one in left)
-            + "\nSee docs/runbooks/leftovers.md; clear this task when they are gone."
+            + "\nSee docs/aws.md, leftovers; clear this task when they are gone."
         )
 
 
@@ -135,6 +135,4 @@ def _left(place: Place, arn: str) -> Left:
         return Left(arn, f"aws rds delete-db-snapshot --db-snapshot-identifier {snapshot}", kept=True)
     if service == "ec2" and resource.startswith("volume/"):
         return Left(arn, f"aws ec2 delete-volume --volume-id {name}", kept=True)
-    if service == "ssm" and resource == f"parameter/{DEPLOYMENT}/kafka-ca":
-        return Left(arn, f"aws ssm delete-parameter --name /{DEPLOYMENT}/kafka-ca", kept=True)
     return Left(arn, f"in the console of {service}: {resource}", kept=False)
