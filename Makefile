@@ -56,6 +56,7 @@ synth: $(VENV)/.installed ## Write the stacks on AWS as templates: PROFILE=<smal
 	@ls $(TEMPLATES)/*.template.json
 
 AWS = PYTHONPATH=plugins $(VENV)/bin/python -m clickstream.provisioning
+THERE = --region $(REGION) $(if $(filter-out file,$(origin ACCOUNT)),--account "$(ACCOUNT)")
 
 cost: $(VENV)/.installed ## What the stacks on AWS cost a month, both profiles or PROFILE=<small or scaled>
 	@for profile in $(if $(filter command line,$(origin PROFILE)),$(PROFILE),small scaled); do \
@@ -63,16 +64,16 @@ cost: $(VENV)/.installed ## What the stacks on AWS cost a month, both profiles o
 	  $(AWS) cost .clickstream/cdk.out/$$profile --region $(REGION); done
 
 list: $(VENV)/.installed ## Show the stacks on AWS and their addresses: REGION=<region>
-	@$(AWS) list --region $(REGION)
+	@$(AWS) list $(THERE)
 
 deploy: $(VENV)/.installed ## Deploy to AWS after a preview: ALLOWED_CIDR=<your network> PROFILE=<small> REGION=<region>
 	@test "$(origin ALLOWED_CIDR)" != file || { \
 	  echo "Who may open Airflow and Grafana? make deploy ALLOWED_CIDR=203.0.113.4/32" >&2; exit 2; }
-	@$(AWS) deploy --region $(REGION) --profile $(PROFILE) --allowed-cidr "$(ALLOWED_CIDR)" \
+	@$(AWS) deploy $(THERE) --profile $(PROFILE) --allowed-cidr "$(ALLOWED_CIDR)" \
 	  --folder .clickstream/cdk.out/deployed $(OPTIONS)
 
 destroy: $(VENV)/.installed ## Delete the stacks on AWS, after the name was typed: REGION=<region>
-	@$(AWS) destroy --region $(REGION)
+	@$(AWS) destroy $(THERE)
 
 test: $(VENV)/.installed-dev ## Run all tests
 	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)

@@ -6,6 +6,7 @@ depth and after any change of process group, belongs to it. So nothing can be le
 
 import configparser
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -55,6 +56,11 @@ class Program:
     privileges: Sequence[str] = ()
 
 
+OUTSIDE = re.compile(
+    r"(AWS|UV|PIP)_\w+|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|REQUESTS_CA_BUNDLE|\w+_PROXY", re.IGNORECASE
+)
+
+
 def base_environment() -> dict[str, str]:
     """Return what every program of the stack gets; nothing else of the caller's environment is written down."""
     return {
@@ -66,12 +72,12 @@ def base_environment() -> dict[str, str]:
     }
 
 
-def aws_environment() -> dict[str, str]:
-    """Return the caller's variables of the AWS SDKs, for which programs look where the caller's own do.
+def outside_environment() -> dict[str, str]:
+    """Return the caller's variables for what lies outside: AWS, package indexes, proxies, certificates.
 
     Supervisord hands its environment down; its configuration never holds these, since some are secrets.
     """
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return {name: value for name, value in os.environ.items() if OUTSIDE.fullmatch(name)}
 
 
 class Supervisor:
@@ -109,7 +115,7 @@ class Supervisor:
             [PYTHON, "-m", "supervisor.supervisord", "-c", self._configuration],
             purpose="start supervisord",
             remedy=f"Its log: {self._stack.log('supervisord')}",
-            environment=base_environment() | aws_environment(),
+            environment=base_environment() | outside_environment(),
             directory=REPOSITORY,
         )
         deadline = time.monotonic() + 20

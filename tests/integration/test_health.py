@@ -535,7 +535,7 @@ def test_a_target_that_is_down_and_a_prometheus_that_is(pipeline: Pipeline, tmp_
     def scraped() -> bool:
         try:
             targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
-        except httpx.TransportError:
+        except (httpx.TransportError, ValueError):  # it isn't there yet, or not ready to answer
             return False
         return len(targets) == 2 and all(target["health"] != "unknown" for target in targets)
 

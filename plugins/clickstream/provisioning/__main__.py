@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 WIDTH_OF_A_FILE = 140  # of what is piped, where there is no terminal to fit
 output = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+account_option = click.option("--account", help="Its 12 digits; not given, the account that the credentials are of.")
 region_option = click.option("--region", required=True, help="The region of the stacks.")
 
 
@@ -64,10 +65,11 @@ def explained() -> Iterator[None]:
 
 @cli.command("list")
 @region_option
-def list_stacks(region: str) -> None:
+@account_option
+def list_stacks(region: str, account: str | None) -> None:
     """Show the stacks, their state and outputs."""
     with explained():
-        place = _place(region)
+        place = _place(region, account)
         cloudformation = place.client("cloudformation")
         for stack in STACKS:
             output.print(f"{stack}: [bold]{change_sets.status(cloudformation, stack)}[/]")
@@ -80,15 +82,27 @@ def list_stacks(region: str) -> None:
 
 @cli.command()
 @region_option
+@account_option
 @click.option("--profile", type=click.Choice(["small", "scaled"]), default="small", show_default=True)
 @click.option("--allowed-cidr", required=True, help="IPv4 network that may open Airflow and Grafana.")
 @click.option("--alarm-email", default="", help="Who gets the alarms.")
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="For the templates.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def deploy(region: str, profile: str, allowed_cidr: str, alarm_email: str, folder: Path, *, yes: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Only show what would change and cost.")
+def deploy(
+    *,
+    region: str,
+    account: str | None,
+    profile: str,
+    allowed_cidr: str,
+    alarm_email: str,
+    folder: Path,
+    yes: bool,
+    dry_run: bool,
+) -> None:
     """Show what would change and cost, ask, deploy, connect, bring the host to this release."""
     with explained():
-        place = _place(region)
+        place = _place(region, account)
         wanted = Deployment(place=place, profile=profile, allowed_cidr=allowed_cidr, alarm_email=alarm_email)
         assembly = synthesis.synthesize(wanted, folder)
         assets.ensure_bucket(place)
@@ -96,8 +110,9 @@ def deploy(region: str, profile: str, allowed_cidr: str, alarm_email: str, folde
         previews = provision.preview(assembly, place, run="command line")
         output.print(Markdown(report.markdown(wanted, assembly, previews)))
         planned = [one.planned for one in previews]
-        if not yes and not click.confirm("Deploy this?"):
+        if dry_run or not (yes or click.confirm("Deploy this?")):
             provision.discard(place, planned)
+            output.print("Nothing was changed.")
             return
         for plan in planned:
             provision.deploy(assembly, place, plan)
@@ -109,14 +124,18 @@ def deploy(region: str, profile: str, allowed_cidr: str, alarm_email: str, folde
 
 @cli.command()
 @region_option
-def destroy(region: str) -> None:
+@account_option
+def destroy(region: str, account: str | None) -> None:
     """Show what would go, ask for the stack's name, delete, and list what is left."""
     with explained():
-        place = _place(region)
+        place = _place(region, account)
         doomed = teardown.plan(place)
         teardown.refuse_own_ground(place, doomed)
         output.print(Markdown(teardown.markdown(place, doomed)))
-        if click.prompt(f"Type {HOST_STACK} to delete all of this", default="", show_default=False) != HOST_STACK:
+        if (
+            doomed
+            and click.prompt(f"Type {HOST_STACK} to delete all of this", default="", show_default=False) != HOST_STACK
+        ):
             output.print("Nothing is deleted.")
             sys.exit(1)
         for stack in reversed(STACKS):
@@ -165,10 +184,13 @@ def _show_cost(assembly: Assembly, region: str) -> None:
     )
 
 
-def _place(region: str) -> Place:
-    """The region in the account that the credentials are of."""
-    account = boto3.Session(region_name=region).client("sts").get_caller_identity()["Account"]
-    return Place(account=account, region=region)
+def _place(region: str, account: str | None) -> Place:
+    """The region in the account that is named, or that the credentials are of."""
+    if account is None:
+        account = str(boto3.Session(region_name=region).client("sts").get_caller_identity()["Account"])
+    place = Place(account=account, region=region)
+    place.require_account()
+    return place
 
 
 if __name__ == "__main__":

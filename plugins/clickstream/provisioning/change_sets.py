@@ -119,7 +119,7 @@ def create(cloudformation: Any, stack: str, *, name: str, template_url: str) -> 
     described = _made(cloudformation, stack, name)
     if described["Status"] == "FAILED":
         reason = described.get("StatusReason", "")
-        cloudformation.delete_change_set(StackName=stack, ChangeSetName=name)
+        discard(cloudformation, stack, name)
         if any(text in reason for text in NOTHING):
             return None
         raise ProvisioningRefused(f"CloudFormation can't work out what would change in {stack}: {reason}")

@@ -64,8 +64,8 @@ def markdown(place: Place, doomed: list[Doomed]) -> str:
     """What would go, for the approval and the log: data first."""
     if not doomed:
         return f"There is no stack of the pipeline in account {place.account}, {place.region}."
-    physical = {kind: (stack, name) for one in doomed for stack, kind, name in one.resources}
-    data = [line for kind, describe in DATA.items() if kind in physical for line in describe(place, physical[kind][1])]
+    resources = [(kind, name) for one in doomed for _, kind, name in one.resources]
+    data = [describe(place, name) for wanted, describe in DATA.items() for kind, name in resources if kind == wanted]
     lines = [f"Account {place.account}, {place.region}.", "", "| data | what becomes of it |", "|---|---|", *data, ""]
     for one in doomed:
         lines += [
@@ -150,7 +150,7 @@ def _metadata_host(environment: Mapping[str, str]) -> str | None:
     return urlsplit(done.stdout.strip()).hostname
 
 
-def _bucket(place: Place, bucket: str) -> list[str]:
+def _bucket(place: Place, bucket: str) -> str:
     objects = size = 0
     try:
         for page in place.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket):
@@ -159,26 +159,26 @@ def _bucket(place: Place, bucket: str) -> list[str]:
             if objects >= MOST_OBJECTS:
                 break
     except ClientError as error:
-        return [f"| bucket {bucket} | it stays; it can't be listed: {error} |"]
+        return f"| bucket {bucket} | it stays; it can't be listed: {error} |"
     more = "at least " if objects >= MOST_OBJECTS else ""
-    return [f"| bucket {bucket}: {more}{objects:,} objects, {size / GIB:,.2f} GiB | **stays** |"]
+    return f"| bucket {bucket}: {more}{objects:,} objects, {size / GIB:,.2f} GiB | **stays** |"
 
 
-def _database(place: Place, identifier: str) -> list[str]:
+def _database(place: Place, identifier: str) -> str:
     try:
         (found,) = place.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
     except ClientError as error:
-        return [f"| database {identifier} | {error} |"]
+        return f"| database {identifier} | {error} |"
     size = f"{found['DBInstanceClass']}, {found['AllocatedStorage']} GiB"
     protected = " It is protected: CloudFormation will refuse." if found.get("DeletionProtection") else ""
-    return [f"| database {identifier}: {size} | **goes**; a final snapshot stays.{protected} |"]
+    return f"| database {identifier}: {size} | **goes**; a final snapshot stays.{protected} |"
 
 
-def _volume(_: Place, volume: str) -> list[str]:
-    return [f"| volume {volume}: Kafka's log and the broker's authority | **stays** |"]
+def _volume(_: Place, volume: str) -> str:
+    return f"| volume {volume}: Kafka's log and the broker's authority | **stays** |"
 
 
-DATA: Mapping[str, Callable[[Place, str], list[str]]] = {
+DATA: Mapping[str, Callable[[Place, str], str]] = {
     "AWS::S3::Bucket": _bucket,
     "AWS::RDS::DBInstance": _database,
     "AWS::EC2::Volume": _volume,
