@@ -148,7 +148,7 @@ class Course:
 def main() -> None:
     """Measure, print, end with 0 or 1."""
     logging.disable(logging.INFO)
-    with server() as stack, _storage() as storage, _spark(storage) as spark:
+    with server() as stack, _storage() as storage, spark_session(storage) as spark:
         courses = {f"{older:,} older batches": _course(stack, storage, spark, older) for older in OLDER}
         for course in list(courses.values()) * WARM_UP:
             course.run()
@@ -297,7 +297,7 @@ def _storage() -> Iterator[Path]:
 
 
 @contextmanager
-def _spark(scratch: Path) -> Iterator[SparkSession]:
+def spark_session(scratch: Path) -> Iterator[SparkSession]:
     """A session with the options of a submitted one, for more batches than one."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     options = {
