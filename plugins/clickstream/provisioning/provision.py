@@ -74,7 +74,8 @@ def preview(assembly: Assembly, place: Place, *, run: str) -> list[Preview]:
     first_is_there = change_sets.require_settled(cloudformation, HOST_STACK)
     previews = []
     for stack in STACKS:
-        name, digest = _name(run, assembly.digest(stack)), assembly.digest(stack)
+        digest = assembly.digest(stack)
+        name = _name(run, digest)
         version = change_sets.version(cloudformation, stack)
         made, changes = None, None
         if stack == HOST_STACK or first_is_there:

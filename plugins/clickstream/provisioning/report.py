@@ -32,18 +32,20 @@ def markdown(deployment: Deployment, assembly: Assembly, previews: Sequence[Prev
     if dangers:
         lines += ["Look at these first:", "", *dangers, ""]
     lines += ["| stack | add | change | replace | remove | USD a month |", "|---|---|---|---|---|---|"]
-    total = sum(monthly_cost(assembly.template(one.planned.stack), region=place.region).monthly for one in previews)
+    costs = {
+        one.planned.stack: monthly_cost(assembly.template(one.planned.stack), region=place.region).monthly
+        for one in previews
+    }
     for one in previews:
         counts = Counter(
             "Replace" if change.replacement in {"True", "Conditional"} else change.action
             for change in one.changes or ()
         )
-        cost = monthly_cost(assembly.template(one.planned.stack), region=place.region).monthly
         lines.append(
             f"| {one.planned.stack} | {counts['Add']} | {counts['Modify'] + counts['Import'] + counts['Dynamic']}"
-            f" | {counts['Replace']} | {counts['Remove']} | {cost:,.2f} |"
+            f" | {counts['Replace']} | {counts['Remove']} | {costs[one.planned.stack]:,.2f} |"
         )
-    lines += ["", f"All together {total:,.2f} USD a month at list prices (docs/cost.md).", ""]
+    lines += ["", f"All together {sum(costs.values()):,.2f} USD a month at list prices (docs/cost.md).", ""]
     for one in previews:
         lines += [f"**{one.planned.stack}**", ""]
         if one.changes is None:
