@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clickstream.errors import SettingsError
+from clickstream.retention import Retention
 
 PREFIX = "CLICKSTREAM_"
 
@@ -22,7 +23,7 @@ PREFIX = "CLICKSTREAM_"
 class MetricsSettings(BaseSettings):
     """What the metrics endpoint needs; apart from the rest, whose mistakes must not silence it."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     metrics_token_file: Annotated[
         Path | None, Field(description="path of a file with the token that Prometheus sends")
@@ -33,7 +34,7 @@ class MetricsSettings(BaseSettings):
 class PageSettings(BaseSettings):
     """What the page and the links need; apart from the rest, whose mistakes must not hide them."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     grafana_url: Annotated[
         str | None,
@@ -111,6 +112,8 @@ class Settings(MetricsSettings, PageSettings):
             description="URL of Prometheus without credentials, or unset where there is none",
         ),
     ] = None
+
+    retention: Annotated[Retention, Field(default_factory=Retention, description="how long what is kept")]
 
     @field_validator("kafka_ca_file")
     @classmethod
