@@ -35,6 +35,10 @@ class RemedyRefused(ClickstreamError):  # noqa: N818 - reads as the statement th
     """A manual remedy was asked for where it does not apply."""
 
 
+class RetentionRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """A period is too short for what else is set: something would go that may still be needed."""
+
+
 class ProvisioningRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
     """A step of provisioning or teardown may not go on as things are. Nothing was changed by it."""
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
@@ -107,3 +108,57 @@ def verify(files: Iterable[WrittenFile]) -> None:
             raise OutputMismatch(f"{file.path} is no readable Parquet file ({error}). Run again.") from error
         if rows != file.records:
             raise OutputMismatch(f"{file.path} has {rows} rows, but {file.records} were reported. Run again.")
+
+
+def listed(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
+    """What a folder holds; nothing where there is none."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def size_of(url: str) -> int:
+    """Bytes of a file, or of all files below a folder, whose URL ends with a slash; 0 where there is none."""
+    path = ObjectStoragePath(url.rstrip("/"))
+    try:
+        return int(path.fs.du(path.path))
+    except FileNotFoundError:
+        return 0
+
+
+def remove(url: str) -> int:
+    """Remove a file, or a folder with all below it, whose URL ends with a slash; fine where it is gone already.
+
+    A local folder of an attempt goes with the last file in it.
+
+    Returns:
+        The bytes that were removed.
+    """
+    size = size_of(url)
+    path = ObjectStoragePath(url.rstrip("/"))
+    try:
+        path.fs.rm(path.path, recursive=url.endswith("/"))
+    except FileNotFoundError:
+        return 0
+    if url.startswith(LOCAL):
+        _remove_empty(_local(url))
+    return size
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove the folders above a path that are empty, up to the attempt's own: no other attempt writes there."""
+    for folder in path.parents:
+        if not any(_is_id(part.name) for part in (folder, *folder.parents)):
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _is_id(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False

@@ -53,7 +53,7 @@ def begin(conn: Connection[Any], settings: Settings, batch_id: int, dag_run_id: 
             "attempt_id": str(attempt.attempt_id),
             "settings": attempt.settings,
             "segments": [vars(segment) for segment in batches.segment_files(conn, batch_id)],
-            "retired_hours": batches.retired_hours(conn),
+            "retired_hours": batches.retired_hours_within_reach(conn, attempt),
             "event_files": [vars(file) for file in batches.live_event_files(conn, attempt)],
             "output": {
                 "events": str(storage.at(settings.storage_url, "events", str(attempt.attempt_id))),

@@ -141,15 +141,21 @@ def segment_files(conn: Connection[Any], batch_id: int) -> list[SegmentFile]:
         ).fetchall()
 
 
-LIVE_EVENT_FILES = """
-SELECT f.hour, f.path, f.records FROM ledger.event_files f, (
+# The hours that an event of the batch can lie in and not be late; with historic records, all.
+WITHIN_REACH = """
+(
     SELECT sum(historic) AS historic, min(first_record_at) AS first_record_at, max(last_record_at) AS last_record_at
     FROM ledger.segments WHERE batch_id = %(batch_id)s) s
-WHERE f.live AND (s.historic > 0
+WHERE (s.historic > 0
     OR f.hour > s.first_record_at - %(allowed_lateness)s - interval '1 hour'
    AND f.hour <= s.last_record_at + %(max_future)s)
-ORDER BY f.hour, f.path
 """
+LIVE_EVENT_FILES = f"""
+SELECT f.hour, f.path, f.records FROM ledger.event_files f, {WITHIN_REACH} AND f.live ORDER BY f.hour, f.path
+"""  # noqa: S608 - a constant of this module
+RETIRED_WITHIN_REACH = f"""
+SELECT f.hour FROM ledger.retired_hours f, {WITHIN_REACH} ORDER BY f.hour
+"""  # noqa: S608 - a constant of this module
 
 
 def live_event_files(conn: Connection[Any], attempt: Attempt) -> list[EventFile]:
@@ -158,15 +164,21 @@ def live_event_files(conn: Connection[Any], attempt: Attempt) -> list[EventFile]
     Without historic records those hours are bounded by the records' timestamps, the allowed lateness and the allowed
     future, so that the manifest doesn't grow with history.
     """
-    rows = conn.execute(
-        LIVE_EVENT_FILES,
-        {
-            "batch_id": attempt.batch_id,
-            "allowed_lateness": timedelta(seconds=attempt.settings["allowed_lateness_seconds"]),
-            "max_future": timedelta(seconds=attempt.settings["max_future_seconds"]),
-        },
-    )
+    rows = conn.execute(LIVE_EVENT_FILES, _reach(attempt))
     return [EventFile(hour=hours.spell(hour), path=path, records=records) for hour, path, records in rows]
+
+
+def retired_hours_within_reach(conn: Connection[Any], attempt: Attempt) -> list[str]:
+    """The retired hours among those, as YYYY-MM-DDTHH."""
+    return [hours.spell(hour) for (hour,) in conn.execute(RETIRED_WITHIN_REACH, _reach(attempt))]
+
+
+def _reach(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "batch_id": attempt.batch_id,
+        "allowed_lateness": timedelta(seconds=attempt.settings["allowed_lateness_seconds"]),
+        "max_future": timedelta(seconds=attempt.settings["max_future_seconds"]),
+    }
 
 
 def retired_hours(conn: Connection[Any]) -> list[str]:

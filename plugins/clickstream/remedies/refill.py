@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections import deque
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -129,7 +129,7 @@ def refill(conn: Connection[Any], settings: Settings, span: Span, *, producer_id
     found = Refill(retired_hours=[hour for hour in batches.retired_hours(conn) if hour in touched])
     hour = span.first
     try:
-        with nullcontext() if dry_run else broker.producer_of(settings) as producer:
+        with _reading_the_archive(conn), nullcontext() if dry_run else broker.producer_of(settings) as producer:
             delivery = producer and Delivery(producer, settings.topic)
             for hour in span.hours():
                 minutes = span.minutes_of(hour)
@@ -168,6 +168,16 @@ def _minute(text: str) -> datetime:
 
 def _archive(settings: Settings) -> str:
     return f"{settings.storage_url}/archive/clickstream"
+
+
+@contextmanager
+def _reading_the_archive(conn: Connection[Any]) -> Iterator[None]:
+    """Keep maintenance from removing days of the archive while the block runs."""
+    conn.execute("SELECT pg_advisory_lock_shared(hashtext('archive'))")
+    try:
+        yield
+    finally:
+        conn.execute("SELECT pg_advisory_unlock_shared(hashtext('archive'))")
 
 
 def _require_log_append_time(settings: Settings) -> None:

@@ -75,7 +75,10 @@ COMMENT ON COLUMN ledger.segments.file_retired_at IS
 CREATE INDEX segments_with_file ON ledger.segments (batch_id) WHERE path IS NOT NULL;
 CREATE INDEX segments_of_attempt ON ledger.segments (attempt_id);
 
-ALTER TABLE ledger.batches ADD COLUMN folded bigint NOT NULL DEFAULT 0 CHECK (folded >= 0);
+ALTER TABLE ledger.batches ADD COLUMN folded bigint NOT NULL DEFAULT 0 CHECK (folded >= 0),
+    ADD COLUMN rejected_retired_at timestamptz;
+COMMENT ON COLUMN ledger.batches.rejected_retired_at IS
+    'When retention took its rejected records, files and samples; the counts stay.';
 CREATE INDEX batches_by_publication ON ledger.batches (published_at) WHERE state = 'published';
 COMMENT ON COLUMN ledger.batches.folded IS
     'How many older batches retention has added up in this one, as it did with their segments: so every equation still'
@@ -149,7 +152,7 @@ REVOKE DELETE ON ledger.segments, ledger.batches, ledger.attempts, ledger.drains
 DROP TABLE ledger.erasure_requests, ledger.erasures, ledger.published_days, ledger.removals, ledger.rewrites;
 DROP INDEX ledger.drains_by_time, ledger.batch_windows_of_batch, ledger.event_files_of_batch,
     ledger.batches_by_publication, ledger.segments_of_attempt, ledger.segments_with_file;
-ALTER TABLE ledger.batches DROP COLUMN folded;
+ALTER TABLE ledger.batches DROP COLUMN folded, DROP COLUMN rejected_retired_at;
 ALTER TABLE ledger.segments ALTER CONSTRAINT segments_contiguous NOT DEFERRABLE, DROP CONSTRAINT segment_file;
 ALTER TABLE ledger.segments DROP COLUMN file_retired_at,
     ADD CHECK ((records > 0) = (path IS NOT NULL) AND (path IS NULL) = (bytes IS NULL)) NOT VALID;
