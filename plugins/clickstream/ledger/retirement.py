@@ -100,7 +100,7 @@ WITH old AS MATERIALIZED (
     FROM old WHERE s.segment_id = old.segment_id)
 INSERT INTO ledger.removals (path, zone, bytes, reason) SELECT path, 'raw', bytes, 'retention' FROM old
 ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608 - constants of this module
 
 OLD_REJECTED = """
 FROM ledger.batches b

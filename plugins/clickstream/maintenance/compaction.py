@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
 
 from clickstream import storage
-from clickstream.errors import StaleAttempt, StaleBase
+from clickstream.errors import OutputMismatch, StaleAttempt, StaleBase
 from clickstream.ledger import hours, rewrites
 from clickstream.maintenance.outcome import Outcome
 
@@ -89,6 +89,14 @@ def compact_hour(conn: Connection[Any], settings: Settings, hour: datetime, dag_
         rewrites.abandon(conn, attempt_id)
         raise
     return len(new)
+
+
+def _require_equal(hour: datetime, *, written: int, recorded: int) -> None:
+    if written != recorded:
+        raise OutputMismatch(
+            f"The event files of {hours.spell(hour)} hold {written} events, the ledger says {recorded}. Nothing was"
+            " changed; check the storage."
+        )
 
 
 def _write(settings: Settings, attempt_id: UUID, hour: datetime, old: Sequence[LiveFile]) -> list[tuple[str, int, int]]:

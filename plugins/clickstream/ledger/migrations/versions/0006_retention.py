@@ -129,8 +129,10 @@ GRANT DELETE ON ledger.segments, ledger.batches, ledger.attempts, ledger.drains,
     ledger.published_days TO clickstream_writer;
 
 -- Rows of these change or go all the time: vacuum them early rather than in one long run.
-ALTER TABLE ledger.partitions SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
-ALTER TABLE ledger.totals SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+ALTER TABLE ledger.partitions
+    SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+ALTER TABLE ledger.totals
+    SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 ALTER TABLE ledger.stage_durations
     SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 ALTER TABLE ledger.segments SET (autovacuum_vacuum_scale_factor = 0.02);
