@@ -15,13 +15,14 @@ Run it so after a period was made shorter.
 | message | meaning | remedy |
 |---|---|---|
 | `RetentionRefused` | events would go that Kafka could still add to | the message names the setting |
-| `waits until it is a published day` | an hour is old enough, its day is not complete for analysts | see `publish_days` |
+| `waits until it is a published day` | analysts don't have all of the day yet | see `publish_days` |
 | `OutputMismatch` | a file isn't what the ledger says | check the storage; nothing was changed |
 
 Periods: `CLICKSTREAM_KEEP_..._DAYS`, docs/retention.md. What waits for its removal: `SELECT * FROM ledger.removals`.
 """
 
 from datetime import timedelta
+from itertools import pairwise
 
 from airflow.sdk import Param, dag, task
 
@@ -62,7 +63,7 @@ def maintain_storage() -> None:
         print(steps.table(done, dry_run=bool((params or {})["dry_run"])))
 
     done = [step.override(task_id=name)(name) for name in STEPS]
-    for earlier, later in zip(done, done[1:], strict=False):
+    for earlier, later in pairwise(done):
         earlier >> later
     report(done)
 

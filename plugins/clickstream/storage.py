@@ -142,7 +142,9 @@ def remove(url: str) -> int:
     except FileNotFoundError:
         return 0
     if url.startswith(LOCAL):
-        _remove_empty(_local(url))
+        local = _local(url)
+        local.with_name(f".{local.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of a local file
+        _remove_empty(local)
     return size
 
 

@@ -280,14 +280,14 @@ WHERE a.swept_at IS NULL AND a.state = 'committed' AND a.drain_id IS NOT NULL AN
 """
 
 
-def bury_rewrites(conn: Connection[Any], grace_hours: int) -> None:
-    """Call rewrites dead that are open since longer than the grace, so that they can't commit and are swept."""
+def settle_attempts(conn: Connection[Any], grace_hours: int) -> None:
+    """Call rewrites dead that are open since longer than the grace, and drains swept that have left nothing behind."""
     conn.execute(BURY_OLD_REWRITES, {"grace": timedelta(hours=grace_hours)})
+    conn.execute(SETTLE_DRAINS)
 
 
 def dead_attempts(conn: Connection[Any]) -> list[DeadAttempt]:
     """At most 1,000 attempts whose files without effect are not given to the removals yet."""
-    conn.execute(SETTLE_DRAINS)
     with conn.cursor(row_factory=class_row(DeadAttempt)) as cursor:
         return cursor.execute(DEAD_ATTEMPTS).fetchall()
 

@@ -6,13 +6,12 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from clickstream.maintenance.outcome import Outcome
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from psycopg import Connection
 
+    from clickstream.maintenance.outcome import Outcome
     from clickstream.settings import Settings
 
 log = logging.getLogger(__name__)

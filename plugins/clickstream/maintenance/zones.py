@@ -51,7 +51,7 @@ def sweep_dead(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> O
     """Folders of attempts that the ledger calls dead, and files of committed ones that became no segment."""
     outcome = Outcome(what="folders and files of dead attempts")
     if not dry_run:
-        retirement.bury_rewrites(conn, settings.retention.grace_hours)
+        retirement.settle_attempts(conn, settings.retention.grace_hours)
     while attempts := retirement.dead_attempts(conn):
         for attempt in attempts:
             found = list(_litter(settings, attempt))

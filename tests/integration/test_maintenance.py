@@ -1,0 +1,436 @@
+"""Maintenance lets go of what is old, and of nothing else; every equation holds on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from psycopg.errors import IntegrityError
+
+from clickstream.errors import RetentionRefused, StaleBase
+from clickstream.ledger import batches, folding, removals, retirement
+from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
+from clickstream.remedies import refill
+from tests import aging, oracle
+from tests.aging import DAY, TODAY
+from tests.conftest import superuser
+from tests.oracle import Record
+from tests.pipeline import RUN, Pipeline
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from clickstream.maintenance.outcome import Outcome
+    from infra.local.stack import Stack
+
+LONG_AGO = TODAY - 100 * DAY + timedelta(hours=12)
+MOMENTS = [LONG_AGO, LONG_AGO + timedelta(minutes=7), LONG_AGO + DAY, TODAY - 2 * DAY, TODAY - timedelta(hours=3)]
+LEDGER = ("segments", "batches", "attempts", "event_files", "retired_hours", "removals", "rejections", "drains")
+
+
+def counts(pipeline: Pipeline) -> dict[str, int]:
+    return {table: pipeline.one(f"SELECT count(*) FROM ledger.{table}") for table in LEDGER}
+
+
+def snapshot(pipeline: Pipeline) -> tuple[Any, ...]:
+    rows_of = [pipeline.conn.execute(f"SELECT * FROM ledger.{table} ORDER BY 1, 2").fetchall() for table in LEDGER]
+    return (*map(str, rows_of), aging.files(pipeline, ""))
+
+
+@pytest.fixture(scope="module")
+def written(stack: Stack, template: str, spark: SparkSession) -> Iterator[tuple[Pipeline, list[Record]]]:
+    """Five batches, two of them of one hour of long ago, published soon after their records."""
+    name = f"t_{uuid4().hex[:12]}"
+    storage = stack.folder / "test-storage" / name
+    storage.mkdir(parents=True)
+    with superuser(stack) as conn:
+        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
+    pipeline = Pipeline.create(stack, database=name, topic=name, storage=storage)
+    records = aging.publish(pipeline, spark, MOMENTS)
+    aging.backdate(pipeline)
+    aging.mark_days_published(pipeline)
+    pipeline.close()
+    yield pipeline, records
+    aging.drop(pipeline)
+
+
+@pytest.fixture
+def history(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, list[Record]]]:
+    """A copy of it for each test."""
+    pipeline = aging.copy(written[0], f"t_{uuid4().hex[:12]}")
+    yield pipeline, written[1]
+    aging.drop(pipeline)
+
+
+def retire(pipeline: Pipeline, *, dry_run: bool = False) -> Outcome:
+    return hours.retire_hours(pipeline.conn, pipeline.settings, dry_run=dry_run)
+
+
+def test_old_days_retire_as_a_whole_and_their_files_go_after_the_grace(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, records = history
+    before = aging.files(pipeline, "events")
+    outcome = retire(pipeline)
+    assert outcome.items == 48
+    assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 48
+    assert pipeline.one("SELECT sum(events)::int FROM ledger.retired_hours") == 9
+    assert pipeline.unaccounted() == {}
+    assert aging.files(pipeline, "events") == before  # a grace
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 3
+    aging.assert_files_are_as_named(pipeline)
+    assert retire(pipeline).items == 0
+    late = aging.batch_at(LONG_AGO + timedelta(hours=5), len(records))  # an hour that had no event is retired too
+    pipeline.land_records(late)
+    pipeline.conn.execute("UPDATE ledger.segments SET historic = records WHERE batch_id IS NULL")
+    pipeline.aggregate_all(spark)
+    assert pipeline.one("SELECT late FROM ledger.batches ORDER BY batch_id DESC LIMIT 1") == 4
+    assert pipeline.unaccounted() == {}
+
+
+def test_windows_of_retired_hours_stay_as_the_oracle_says(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, records = history
+    retire(pipeline)
+    expected = oracle.fold(records)
+    for name in ("traffic", "pages", "audience", "funnel", "revenue", "sessions"):
+        assert pipeline.table(name) == getattr(expected, name), name
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE analytics.traffic_by_window SET published_at = now() WHERE window_minutes = 60", "published lately"),
+        ("UPDATE ledger.published_days SET events = events - 1", "analysts don't have all of it"),
+        ("UPDATE ledger.published_days SET erasures_seen = 1", "analysts have it as it was before an erasure"),
+        ("DELETE FROM ledger.published_days", "analysts don't have it"),
+    ],
+)
+def test_a_day_stays_when(history: tuple[Pipeline, list[Record]], change: str, why: str) -> None:
+    pipeline, _ = history
+    pipeline.conn.execute(change)
+    assert retire(pipeline).items == 0, why
+    assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 0
+
+
+def test_a_day_stays_while_a_record_of_its_time_may_be_unpublished(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, _ = history
+    behind = aging.batch_at(LONG_AGO + timedelta(minutes=30), 0)
+    pipeline.land_records([Record("t", 1, one.offset, one.timestamp_ms, one.key, one.value) for one in behind])
+    assert retire(pipeline).items == 0
+    pipeline.aggregate_all(spark)  # the partition's watermark still is of that time
+    assert retire(pipeline).items == 0
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 90 * 86_400])
+def test_events_must_outlive_the_topic(history: tuple[Pipeline, list[Record]], seconds: float) -> None:
+    pipeline, _ = history
+    pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = %s", [seconds])
+    with pytest.raises(RetentionRefused, match="CLICKSTREAM_KEEP_EVENTS_DAYS=90 is too short"):
+        retire(pipeline)
+
+
+def test_the_zones_of_the_ledger_age(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    conn, settings = pipeline.conn, pipeline.settings
+    assert zones.retire_raw(conn, settings, dry_run=False).items == 3
+    assert zones.retire_rejected(conn, settings, dry_run=False).items == 3
+    assert zones.retire_attempts(conn, settings, dry_run=False).items == 3
+    assert pipeline.unaccounted() == {}
+    assert pipeline.one("SELECT count(*) FROM ledger.rejections") == 2
+    assert pipeline.one("SELECT sum(records)::int FROM ledger.rejected_counts") == 5
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(conn, settings, dry_run=False).items == 9
+    aging.assert_files_are_as_named(pipeline)
+    kept = {str(one) for (one,) in conn.execute("SELECT attempt_id FROM ledger.attempts WHERE batch_id > 3")}
+    for zone in ("rejected", "batches"):
+        assert {url.split("/")[-2] for url in aging.files(pipeline, zone) if zone == "rejected"} <= kept
+        root = Path(settings.storage_url.removeprefix("file://")) / zone
+        assert {folder.name for folder in root.iterdir()} == kept
+    assert [one.items for one in again(pipeline)] == [0, 0, 0, 0, 0]
+
+
+def again(pipeline: Pipeline, *, dry_run: bool = False) -> list[Outcome]:
+    steps: list[Callable[..., Outcome]] = [
+        hours.retire_hours, zones.retire_raw, zones.retire_rejected, zones.retire_attempts, zones.sweep_dead,
+    ]  # fmt: skip
+    if not dry_run:
+        hours.retire_hours(pipeline.conn, pipeline.settings, dry_run=False)
+    return [step(pipeline.conn, pipeline.settings, dry_run=dry_run) for step in steps]
+
+
+def test_what_is_not_published_keeps_its_raw_file(pipeline: Pipeline) -> None:
+    pipeline.land_records(aging.batch_at(LONG_AGO, 0))
+    pipeline.conn.execute("UPDATE ledger.drains SET planned_at = now() - interval '100 days'")
+    assert zones.retire_raw(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+    assert pipeline.claim()
+    pipeline.conn.execute("UPDATE ledger.batches SET created_at = now() - interval '100 days'")
+    assert zones.retire_raw(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+    rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False)
+    assert pipeline.one("SELECT count(*) FROM ledger.drains") == 1
+    aging.assert_files_are_as_named(pipeline)
+
+
+def test_old_batches_are_added_up_and_every_equation_holds(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, records = history
+    totals = pipeline.conn.execute("SELECT * FROM ledger.totals ORDER BY 1, 2").fetchall()
+    before = pipeline.dispositions(), pipeline.reasons(), pipeline.id_conflicts()
+    offsets = pipeline.one("SELECT sum(end_offset - first_offset)::int FROM ledger.segments")
+    assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 0  # raw files are still there
+    again(pipeline)
+    assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=True).items == 2
+    assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+    assert pipeline.conn.execute("SELECT batch_id, folded FROM ledger.batches ORDER BY 1").fetchall() == [
+        (3, 2), (4, 0), (5, 0),
+    ]  # fmt: skip
+    assert pipeline.one("SELECT count(*) FROM ledger.segments") == 3
+    assert pipeline.one("SELECT count(*) FROM ledger.drains") == 2
+    assert pipeline.one("SELECT sum(end_offset - first_offset)::int FROM ledger.segments") == offsets
+    assert (pipeline.dispositions(), pipeline.reasons(), pipeline.id_conflicts()) == before
+    assert pipeline.unaccounted() == {}
+    assert pipeline.conn.execute("SELECT * FROM ledger.totals ORDER BY 1, 2").fetchall() == totals
+    more = aging.publish(pipeline, spark, [TODAY - timedelta(hours=2)], first_offset=len(records))
+    assert pipeline.unaccounted() == {}
+    assert sum(pipeline.dispositions().values()) == len(records) + len(more)
+    assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+
+
+def test_a_fold_can_not_leave_a_gap(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    again(pipeline)
+    with pytest.raises(IntegrityError, match=r"segments_begin_with_partition|segments_contiguous"):
+        folding.fold(pipeline.conn, [2, 3])
+    assert pipeline.unaccounted() == {}
+
+
+def test_a_dry_run_lists_and_changes_nothing(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    before = snapshot(pipeline)
+    assert [one.items for one in again(pipeline, dry_run=True)] == [48, 3, 3, 3, 0]
+    assert zones.retire_raw(pipeline.conn, pipeline.settings, dry_run=True).bytes > 0
+    rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=True)
+    sweep.sweep(pipeline.conn, pipeline.settings, dry_run=True)
+    compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=True)
+    assert snapshot(pipeline) == before
+
+
+def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
+    pipeline, records = history
+    pipeline.land_records(aging.batch_at(TODAY - timedelta(hours=1), len(records)))
+    batch_id = pipeline.claim()
+    assert batch_id
+    dead = pipeline.begin(batch_id)
+    pipeline.transform(spark, dead)
+    alive = pipeline.begin(batch_id)
+    pipeline.transform(spark, alive)
+    conn, settings = pipeline.conn, pipeline.settings
+    assert zones.sweep_dead(conn, settings, dry_run=False).items == 3
+    assert sweep.sweep(conn, settings, dry_run=False).items == 0
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(conn, settings, dry_run=False).items == 3
+    assert not [url for url in aging.files(pipeline, "") if str(dead) in url]
+    assert [url for url in aging.files(pipeline, "events") if str(alive) in url]
+    assert pipeline.publish(alive)
+    aging.assert_files_are_as_named(pipeline)
+    assert pipeline.unaccounted() == {}
+
+
+def test_a_file_of_a_range_that_another_attempt_landed_is_swept(pipeline: Pipeline, spark: SparkSession) -> None:
+    pipeline.partitions = 1
+    pipeline.create_topic()
+    pipeline.produce([(0, b"no JSON")])
+    (drain_id,) = pipeline.plan()
+    slow = pipeline.land(drain_id)
+    pipeline.commit([pipeline.land(drain_id)])
+    with pytest.raises(Exception, match="came too late"):
+        pipeline.commit([slow])
+    assert len(aging.files(pipeline, "raw")) == 2
+    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False).items == 1
+    aging.let_grace_pass(pipeline)
+    sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+    aging.assert_files_are_as_named(pipeline)
+    pipeline.aggregate_all(spark)
+    assert pipeline.unaccounted() == {}
+
+
+def test_what_the_open_batch_may_read_is_never_removed(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, records = history
+    late = aging.batch_at(LONG_AGO + timedelta(minutes=20), len(records))
+    pipeline.land_records(late)
+    pipeline.conn.execute("UPDATE ledger.segments SET historic = records WHERE batch_id IS NULL")
+    batch_id = pipeline.claim()
+    assert batch_id
+    attempt_id = pipeline.begin(batch_id)
+    pipeline.conn.execute("UPDATE ledger.attempts SET created_at = now() - interval '90 days' WHERE state = 'open'")
+    pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = 0")
+    pipeline.conn.execute(
+        "UPDATE ledger.segments SET first_record_at = now(), last_record_at = now() WHERE batch_id = %s", [batch_id]
+    )
+    retire(pipeline)
+    assert pipeline.one("SELECT count(*) FROM ledger.removals") == 3
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+    pipeline.transform(spark, attempt_id)
+    with pytest.raises(StaleBase):
+        pipeline.publish(attempt_id)
+    pipeline.aggregate_all(spark)
+    assert pipeline.unaccounted() == {}
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 3
+
+
+def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    named = [removals.Removal(path=path, zone="events") for path in aging.named(pipeline)]
+    removals.decide(pipeline.conn, named, reason="dead")
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 0
+    aging.assert_files_are_as_named(pipeline)
+
+
+def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
+    root = Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
+    days = [TODAY - 401 * DAY, TODAY - 400 * DAY, TODAY]
+    for day in days:
+        (root / f"{day:%Y/%m/%d/%H}").mkdir(parents=True)
+        (root / f"{day:%Y/%m/%d/%H}" / "00-p.json").write_bytes(b"{}\n")
+    conn, settings = pipeline.conn, pipeline.settings
+    assert archive.retire_archive(conn, settings, dry_run=True).lines == [f"{days[0].date()}"]
+    assert archive.retire_archive(conn, settings, dry_run=False).items == 1
+    aging.let_grace_pass(pipeline)
+    with pipeline.connect() as other, refill._reading_the_archive(other):
+        outcome = sweep.sweep(conn, settings, dry_run=False)
+        assert (outcome.items, len(aging.files(pipeline, "archive"))) == (0, 3)
+        assert "the archive waits: a refill reads it" in outcome.lines
+    assert sweep.sweep(conn, settings, dry_run=False).bytes == 3
+    assert [day for day, _ in archive.archived_days(settings)] == [day.date() for day in days[1:]]
+
+
+def compact(pipeline: Pipeline) -> Outcome:
+    return compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=False)
+
+
+def test_a_closed_hour_is_compacted_and_no_number_changes(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, records = history
+    assert compact(pipeline).items == 2
+    assert pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live") == 4
+    pipeline.assert_equals_oracle(records)
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+    aging.assert_files_are_as_named(pipeline)
+    assert compact(pipeline).items == 0
+    late = aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))  # two duplicates and an event of the same hour
+    historic = [
+        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic()) for one in late
+    ]
+    pipeline.land_records(historic)
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle([*records, *historic])
+
+
+def oracle_historic() -> tuple[tuple[str, bytes | None], ...]:
+    return (("clickstream-load", b"historic"),)
+
+
+def test_an_open_hour_is_left_alone_and_a_recent_one_waits_for_more_files(
+    pipeline: Pipeline, spark: SparkSession
+) -> None:
+    recent = TODAY - timedelta(hours=10)
+    aging.publish(pipeline, spark, [recent + timedelta(minutes=n) for n in range(3)])
+    assert compact(pipeline).items == 0
+    pipeline.use(allowed_lateness_hours=1)
+    assert compact(pipeline).items == 0  # the watermark is an hour after it, and no lateness later
+    aging.publish(pipeline, spark, [recent + timedelta(hours=3)], first_offset=15)
+    assert compact(pipeline).items == 3
+
+
+def test_a_batch_beside_a_compaction_reads_anew(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
+    pipeline, records = history
+    late = [
+        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+        for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
+    ]
+    pipeline.land_records(late)
+    attempt_id = pipeline.attempt(spark)
+    assert attempt_id
+    assert compact(pipeline).items == 2
+    with pytest.raises(StaleBase):
+        pipeline.publish(attempt_id)
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle([*records, *late])
+
+
+def test_a_compaction_beside_a_publish_leaves_the_hour_to_the_next_run(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, records = history
+    late = [
+        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+        for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
+    ]
+    write = compaction._write
+
+    def publish_then_write(*given: Any) -> Any:
+        written = write(*given)
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, "_write", write)
+            pipeline.land_records(late)
+            pipeline.aggregate_all(spark)
+        return written
+
+    monkeypatch.setattr(compaction, "_write", publish_then_write)
+    assert compact(pipeline).lines == [f"{LONG_AGO:%Y-%m-%dT%H}: changed meanwhile, left to the next run"]
+    monkeypatch.setattr(compaction, "_write", write)
+    assert compact(pipeline).items == 3
+    zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False)
+    aging.let_grace_pass(pipeline)
+    sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+    aging.assert_files_are_as_named(pipeline)
+    pipeline.assert_equals_oracle([*records, *late])
+
+
+def test_large_hours_fill_their_files(history: tuple[Pipeline, list[Record]], monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, records = history
+    monkeypatch.setattr(compaction, "RECORDS_PER_FILE", 4)
+    monkeypatch.setattr(compaction, "ROW_GROUP_BYTES", 1)
+    assert compact(pipeline).items == 0  # six events need two files
+    pipeline.conn.execute("UPDATE ledger.event_files SET hour = hour WHERE live")
+    attempt = compaction.compact_hour(pipeline.conn, pipeline.settings, LONG_AGO, RUN)
+    assert attempt == 2
+    assert sorted(
+        pipeline.conn.execute("SELECT records FROM ledger.event_files WHERE live AND hour = %s", [LONG_AGO]).fetchall()
+    ) == [(2,), (4,)]
+    pipeline.assert_equals_oracle(records)
+
+
+def test_retired_hours_beyond_a_batch_are_not_in_its_spec(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, records = history
+    retire(pipeline)
+    pipeline.land_records(aging.batch_at(TODAY - timedelta(hours=1), len(records)))
+    batch_id = pipeline.claim()
+    assert batch_id
+    assert pipeline.spec(pipeline.begin(batch_id)).retired_hours == ()
+    pipeline.conn.execute("UPDATE ledger.segments SET historic = 1 WHERE batch_id = %s", [batch_id])
+    assert len(pipeline.spec(pipeline.begin(batch_id)).retired_hours) == 48
+    assert len(batches.retired_hours(pipeline.conn)) == 48
+
+
+def test_a_day_published_again_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    until, keep = TODAY - 90 * DAY, pipeline.settings.retention.events_days
+    (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
+    pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = now()")
+    assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
