@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import scalar_row
 
+from clickstream.ledger.publishing import lock_analytics
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -130,7 +132,7 @@ def fold(conn: Connection[Any], batches: list[int]) -> None:
     """
     values = {"batches": batches, "into": batches[-1]}
     with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(hashtext('ledger.fold'))")
+        lock_analytics(conn)  # or event files of these batches could come meanwhile
         conn.execute("SET CONSTRAINTS ledger.segments_contiguous DEFERRED")
         for statement in FOLD:
             conn.execute(statement, values)
