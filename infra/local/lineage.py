@@ -56,7 +56,8 @@ def lineage(stack: Stack, console: Console, window: str | None, minutes: int) ->
                 remedy="Windows are in analytics.traffic_by_window (make psql); WINDOW is a start, MINUTES is 5 or 60.",
             )
         console.rule("The batches that published it, each replacing what was there")
-        show(conn, console, BATCHES, **named)
+        if not show(conn, console, BATCHES, **named):
+            console.print("Retention has folded them: the ledger no longer has rows of their own (docs/retention.md).")
         console.rule("Their offsets in Kafka: ranges [first, end), raw files, and the runs that landed them")
         show(conn, console, SEGMENTS, **named)
 
