@@ -134,7 +134,7 @@ def synthesize(folder: Path, environment: Mapping[str, str] | None = None, **con
         [sys.executable, str(REPOSITORY / "infra" / "app.py")],
         env=os.environ
         | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(given | context)}
-        | (environment or {}),
+        | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

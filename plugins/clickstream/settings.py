@@ -116,7 +116,7 @@ class Settings(MetricsSettings, PageSettings):
         ),
     ] = None
 
-    retention: Annotated[Retention, Field(default_factory=Retention, description="how long what is kept")]
+    retention: Retention = Field(default_factory=Retention, description="how long what is kept")
 
     @field_validator("kafka_ca_file")
     @classmethod

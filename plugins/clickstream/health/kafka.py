@@ -84,13 +84,13 @@ def _setting_problems(configs: Mapping[str, str], settings: Settings) -> Iterato
             yield _wrong(topic, name, configs[name], wanted)
     retention = int(configs["retention.ms"])  # less than 0 where Kafka keeps all
     least = LEAST_RETENTION_HOURS * MILLISECONDS_AN_HOUR
-    wanted = settings.retention.kafka_days * HOURS_A_DAY * MILLISECONDS_AN_HOUR
+    kept = settings.retention.kafka_days * HOURS_A_DAY * MILLISECONDS_AN_HOUR
     hours = settings.retention.events_days * HOURS_A_DAY - settings.allowed_lateness_hours
     if 0 <= retention < least:
         yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{least} or more ({LEAST_RETENTION_HOURS} h)")
-    elif 0 <= retention < wanted:
+    elif 0 <= retention < kept:
         of = f"CLICKSTREAM_KEEP_KAFKA_DAYS={settings.retention.kafka_days}"
-        yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{wanted} or more ({of})")
+        yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{kept} or more ({of})")
     elif not 0 <= retention <= hours * MILLISECONDS_AN_HOUR:
         of = "CLICKSTREAM_KEEP_EVENTS_DAYS less CLICKSTREAM_ALLOWED_LATENESS_HOURS: events outlive what Kafka holds"
         yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{hours * MILLISECONDS_AN_HOUR} or less ({of})")
