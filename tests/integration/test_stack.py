@@ -44,7 +44,7 @@ def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
     return True
 
 
-def superuser(stack: Stack, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+def superuser(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:
     password = (stack.folder / "postgres" / "superuser-password").read_text()
     return psycopg.connect(
         host="127.0.0.1", port=stack.ports.postgres, user="postgres", password=password, dbname="clickstream"
@@ -72,12 +72,13 @@ def test_the_status_shows_what_the_data_takes_and_what_is_to_be_removed(stack: S
     assert "ledger 0.0 MB" not in shown["PostgreSQL"]
     assert shown["to be removed"] == "nothing"
     assert shown["oldest hour kept"] == "none"
-    with superuser(stack, "clickstream") as conn:
+    with superuser(stack) as conn:
         conn.execute(
             "INSERT INTO ledger.removals (path, zone, bytes, reason, decided_at) VALUES"
             " ('raw/a', 'raw', 2500000, 'retention', '2026-01-31T12:05Z'),"
             " ('batches/b/', 'batches', NULL, 'dead', '2026-01-31T13:00Z')"
         )
+        conn.commit()
         try:
             shown = dict(local_data(stack))
         finally:
