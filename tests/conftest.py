@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -127,12 +127,14 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def synthesize(folder: Path, **context: str) -> subprocess.Popen[str]:
+def synthesize(folder: Path, environment: Mapping[str, str] | None = None, **context: str) -> subprocess.Popen[str]:
     """Start the app of the stacks; what it is not told here is as in the tests' account."""
     given = {"account": ACCOUNT, "region": REGION, "allowedCidr": "203.0.113.4/32", "alarmEmail": "ops@example.org"}
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "infra" / "app.py")],
-        env=os.environ | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(given | context)},
+        env=os.environ
+        | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(given | context)}
+        | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,24 +1,40 @@
 """The topic, with the settings of the contract."""
 
+import os
+from collections.abc import Mapping
+
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 
+from infra import periods
+
 PARTITIONS = 3
-TOPIC_CONFIG = {
-    "message.timestamp.type": "LogAppendTime",
-    "cleanup.policy": "delete",
-    "max.message.bytes": str(2 * 1024 * 1024),
-    "retention.ms": str(7 * 24 * 3600 * 1000),
-}
+MILLISECONDS_A_DAY = 24 * 3600 * 1000
 
 
-def ensure_topic(admin: KafkaAdminClient, topic: str) -> None:
+def topic_config(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The topic's settings; how long Kafka keeps a record is the period `kafka`.
+
+    Raises:
+        PeriodError: The environment sets a wrong period.
+    """
+    return {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(2 * 1024 * 1024),
+        "retention.ms": str(periods.days("kafka", environment) * MILLISECONDS_A_DAY),
+    }
+
+
+def ensure_topic(admin: KafkaAdminClient, topic: str, environment: Mapping[str, str] = os.environ) -> None:
     """Create the topic, or give the one that exists the settings of the contract.
 
     Raises:
         KafkaError: The broker refuses.
+        PeriodError: The environment sets a wrong period.
     """
+    wanted = topic_config(environment)
     if topic not in admin.list_topics():
-        admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=TOPIC_CONFIG)], timeout_ms=20_000)
+        admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=wanted)], timeout_ms=20_000)
     else:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=TOPIC_CONFIG)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=wanted)
         admin.alter_configs([resource], incremental=True)

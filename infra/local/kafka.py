@@ -121,7 +121,7 @@ def ensure_topic(stack: Stack) -> None:
     """
     admin = _admin(stack)
     try:
-        topic.ensure_topic(admin, TOPIC)
+        topic.ensure_topic(admin, TOPIC, stack.environment)
     except KafkaError as error:
         raise StackError(
             f"Kafka refuses to create or configure topic {TOPIC}: {error}",

@@ -1,18 +1,38 @@
-"""What each component of a stack is doing, and why."""
+"""What each component of a stack is doing, and why; and what its data takes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.local import prometheus
+import psycopg
+
+from infra.local import credentials, prometheus
 from infra.local.components import Component, components
+from infra.local.errors import StackError
 from infra.local.lifecycle import UNHEALTHY, has_done_its_work, why_it_ended
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 
 NOT_INSTALLED = "not installed"
 LINE_CHARACTERS = 160
+CONNECT_SECONDS = 3
+TABLE_SIZES = """
+SELECT coalesce(sum(bytes) FILTER (WHERE nspname = 'ledger'), 0) AS ledger,
+       coalesce(sum(bytes) FILTER (WHERE nspname = 'analytics' AND root LIKE '%\\_by\\_window'), 0) AS windows,
+       coalesce(sum(bytes) FILTER (WHERE nspname = 'analytics' AND root NOT LIKE '%\\_by\\_window'), 0) AS sessions
+FROM (
+    SELECT n.nspname, r.relname AS root, pg_total_relation_size(c.oid) AS bytes
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class r ON r.oid = coalesce(pg_partition_root(c.oid), c.oid)
+    WHERE c.relkind IN ('r', 'p')
+) AS tables
+"""
+REMOVALS = """
+SELECT count(*), coalesce(sum(bytes), 0), count(*) FILTER (WHERE bytes IS NULL), min(decided_at) FROM ledger.removals
+"""
+KEPT_HOURS = "SELECT min(hour), count(DISTINCT hour) FROM ledger.event_files WHERE live"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +84,39 @@ def read_status(stack: Stack) -> list[Status]:
 
 
 def local_data(stack: Stack) -> list[tuple[str, str]]:
-    """Sizes of the zones, the generator's last line, and where the credentials are; never a value."""
+    """Sizes of zones and tables, what waits to be removed, the generator's last line, and where the credentials are."""
     rows = []
     for zone in sorted(one for one in stack.storage.iterdir() if one.is_dir()):
         sizes = [file.stat().st_size for file in zone.rglob("*") if file.is_file()]
         rows.append((f"{zone.name}/", f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"))
+    rows += _kept(stack)
     log = stack.log("generator")
     if log.exists() and (lines := log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]):
         rows.append(("generator's log", lines[0][:LINE_CHARACTERS]))
     return [*rows, ("credentials", f"a file each in {stack.secrets}; `make env` prints what programs need")]
+
+
+def _kept(stack: Stack) -> list[tuple[str, str]]:
+    """Sizes of the tables, what waits to be removed, and the oldest hour; nothing while they can't be read."""
+    try:
+        with psycopg.connect(credentials.reader_url(stack), connect_timeout=CONNECT_SECONDS, autocommit=True) as conn:
+            sizes = conn.execute(TABLE_SIZES).fetchone()
+            removals = conn.execute(REMOVALS).fetchone()
+            hours = conn.execute(KEPT_HOURS).fetchone()
+    except (StackError, psycopg.Error):
+        return []
+    if sizes is None or removals is None or hours is None:
+        raise TypeError("an aggregate has a row")
+    ledger, windows, sessions = (f"{float(one) / 1e6:,.1f} MB" for one in sizes)
+    paths, removed_bytes, unknown, since = removals
+    folders = f" and {unknown:,} of unknown size" if unknown else ""
+    waiting = f"{paths:,} paths, {float(removed_bytes) / 1e6:,.1f} MB{folders}, since {since:%Y-%m-%d %H:%MZ}"
+    oldest, kept = hours
+    return [
+        ("PostgreSQL", f"ledger {ledger}, windows {windows}, sessions and users {sessions}"),
+        ("to be removed", waiting if paths else "nothing"),
+        ("oldest hour kept", f"{oldest:%Y-%m-%d %H:%MZ}, of {kept:,} hours with events" if oldest else "none"),
+    ]
 
 
 def _judge(stack: Stack, component: Component, info: dict[str, Any]) -> Status:

@@ -10,6 +10,7 @@ from infra.stacks import names
 from infra.stacks.acknowledgements import acknowledge
 from infra.stacks.network import Network
 from infra.stacks.profile import DatabaseSize
+from infra.stacks.retention import retention
 
 _ROTATION = Duration.days(30)
 
@@ -53,7 +54,7 @@ class Database(Construct):
             storage_encrypted=True,
             multi_az=size.multi_az,
             ca_certificate=rds.CaCertificate.RDS_CA_RSA2048_G1,
-            backup_retention=Duration.days(size.backup_days),
+            backup_retention=Duration.days(retention().database_snapshots),
             copy_tags_to_snapshot=True,
             deletion_protection=size.protected,
             removal_policy=RemovalPolicy.SNAPSHOT,

@@ -16,7 +16,7 @@ from infra.stacks.acknowledgements import acknowledge
 from infra.stacks.bundle import lambda_bundle
 from infra.stacks.log_groups import log_group
 from infra.stacks.network import Network
-from infra.stacks.retention import RETENTION
+from infra.stacks.retention import retention
 
 _TIMEOUT = Duration.seconds(90)
 _MEMORY_MIB = 512
@@ -49,7 +49,7 @@ class Generator(Construct):
             queue_name=names.GENERATOR_FAILURES,
             enforce_ssl=True,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
-            retention_period=Duration.days(RETENTION.dead_letters),
+            retention_period=Duration.days(retention().dead_letters),
         )
         self.log = log_group(self, "Log", name=f"/aws/lambda/{names.GENERATOR}")
         self.role = self._role()

@@ -1,5 +1,6 @@
 """The stack of everything that stays: network, host, database, secrets; managed services where the profile has them."""
 
+import os
 from dataclasses import dataclass
 
 from aws_cdk import CfnOutput
@@ -9,6 +10,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from infra import periods
 from infra.stacks import names
 from infra.stacks.alarms import ABOVE, BELOW, MINUTE, Alarms, AlarmTopic
 from infra.stacks.broker import ManagedBroker
@@ -102,6 +104,7 @@ class InfrastructureStack(RegionalStack):
                 "AWS_DEFAULT_REGION": deployment.region,
                 "HOST_ADDRESS": names.HOST_PRIVATE_IP,
                 "DATABASE_HOST": instance.db_instance_endpoint_address,
+                **periods.given(os.environ),
             },
         )
         self._alarms(host)

@@ -4,9 +4,10 @@ from aws_cdk import RemovalPolicy
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.stacks.retention import RETENTION
+from infra.periods import PeriodError, variable
+from infra.stacks.retention import retention
 
-_DAYS = {
+DAYS = {
     7: logs.RetentionDays.ONE_WEEK,
     14: logs.RetentionDays.TWO_WEEKS,
     30: logs.RetentionDays.ONE_MONTH,
@@ -15,11 +16,14 @@ _DAYS = {
 
 
 def log_group(scope: Construct, construct_id: str, *, name: str | None = None) -> logs.LogGroup:
-    """A log group that goes with its stack and forgets after `RETENTION.logs` days."""
+    """A log group that goes with its stack and forgets after as many days as `retention` says."""
+    kept = retention().logs
+    if kept not in DAYS:
+        raise PeriodError(f"{variable('logs')} is {kept}; it must be {', '.join(map(str, DAYS))} days.")
     return logs.LogGroup(
         scope,
         construct_id,
         log_group_name=name,
-        retention=_DAYS[RETENTION.logs],
+        retention=DAYS[kept],
         removal_policy=RemovalPolicy.DESTROY,
     )

@@ -28,7 +28,6 @@ class DatabaseSize:
         max_storage_gib: how far it may grow by itself.
         multi_az: with a standby in another zone.
         replica: with a replica that Grafana reads.
-        backup_days: how far back a point in time may be restored.
         protected: refuses deletion until the protection is switched off.
     """
 
@@ -37,7 +36,6 @@ class DatabaseSize:
     max_storage_gib: int
     multi_az: bool
     replica: bool
-    backup_days: int
     protected: bool
 
 
@@ -95,7 +93,6 @@ SMALL = Profile(
         max_storage_gib=100,
         multi_az=False,
         replica=False,
-        backup_days=7,
         protected=False,
     ),
     managed=None,
@@ -118,7 +115,6 @@ SCALED = Profile(
         max_storage_gib=1000,
         multi_az=True,
         replica=True,
-        backup_days=30,
         protected=True,
     ),
     managed=ManagedServices(

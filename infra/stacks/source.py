@@ -8,13 +8,14 @@ from constructs import Construct
 
 from infra.stacks import REPOSITORY
 
-_CONTENTS = [
+CONTENTS = [
     "dags",
     "plugins",
     "spark_apps",
     "lambda",
     "docker",
     "infra/__init__.py",
+    "infra/periods.py",
     "infra/bootstrap",
     "infra/monitoring",
     "docs/runbooks",
@@ -25,7 +26,7 @@ _CONTENTS = [
 
 def source_asset(scope: Construct, construct_id: str) -> s3_assets.Asset:
     """Make the asset; its hash is that of the contents, so that it changes only when the host's files do."""
-    parents = {Path(path).parts[0] for path in _CONTENTS if "/" in path}
+    parents = {Path(path).parts[0] for path in CONTENTS if "/" in path}
     return s3_assets.Asset(
         scope,
         construct_id,
@@ -35,7 +36,7 @@ def source_asset(scope: Construct, construct_id: str) -> s3_assets.Asset:
             "/*",
             *(f"!/{parent}" for parent in sorted(parents)),
             *(f"/{parent}/*" for parent in sorted(parents)),
-            *(f"!/{path}" for path in _CONTENTS),
+            *(f"!/{path}" for path in CONTENTS),
             "__pycache__",
         ],
     )

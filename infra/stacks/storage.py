@@ -5,7 +5,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.stacks.acknowledgements import acknowledge
-from infra.stacks.retention import RETENTION
+from infra.stacks.retention import retention
 
 
 class PrivateBucket(Construct):
@@ -28,12 +28,12 @@ class PrivateBucket(Construct):
                 *lifecycle,
                 s3.LifecycleRule(
                     id="replaced-and-deleted",
-                    noncurrent_version_expiration=Duration.days(RETENTION.noncurrent),
+                    noncurrent_version_expiration=Duration.days(retention().replaced_objects),
                     expired_object_delete_marker=True,
                 ),
                 s3.LifecycleRule(
                     id="unfinished-uploads",
-                    abort_incomplete_multipart_upload_after=Duration.days(RETENTION.unfinished_uploads),
+                    abort_incomplete_multipart_upload_after=Duration.days(retention().unfinished_uploads),
                 ),
             ],
         )
@@ -47,25 +47,24 @@ class PrivateBucket(Construct):
 
 
 def zones_lifecycle() -> list[s3.LifecycleRule]:
-    """The periods of the zones. Events have none: hours retire by the ledger, never behind its back."""
+    """The archive's rule, the only one for a zone.
+
+    Raw, events, rejected and batches have none: the ledger decides what goes, and `maintain_storage` removes it.
+    A rule of S3 knows only an object's age, and would take the files of an open batch or of an hour that is still read.
+    """
+    kept = retention()
     return [
         s3.LifecycleRule(
             id="archive",
             prefix="archive/",
-            expiration=Duration.days(RETENTION.archive),
+            expiration=Duration.days(kept.archive),
             transitions=[
                 s3.Transition(
                     storage_class=s3.StorageClass.INFREQUENT_ACCESS,
-                    transition_after=Duration.days(RETENTION.archive_infrequent),
+                    transition_after=Duration.days(kept.archive_infrequent),
                 )
-            ],
-        ),
-        *(
-            s3.LifecycleRule(id=zone, prefix=f"{zone}/", expiration=Duration.days(days))
-            for zone, days in {
-                "raw": RETENTION.raw,
-                "rejected": RETENTION.rejected,
-                "batches": RETENTION.batches,
-            }.items()
-        ),
+            ]
+            if kept.archive_infrequent < kept.archive
+            else [],
+        )
     ]

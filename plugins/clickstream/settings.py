@@ -9,13 +9,16 @@ import re
 import sys
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clickstream.errors import SettingsError
-from clickstream.retention import Retention
+from clickstream.retention import HOURS_A_DAY, KEEP, Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREFIX = "CLICKSTREAM_"
 
@@ -113,7 +116,7 @@ class Settings(MetricsSettings, PageSettings):
         ),
     ] = None
 
-    retention: Annotated[Retention, Field(default_factory=Retention, description="how long what is kept")]
+    retention: Retention = Field(default_factory=Retention, description="how long what is kept")
 
     @field_validator("kafka_ca_file")
     @classmethod
@@ -129,6 +132,18 @@ class Settings(MetricsSettings, PageSettings):
             raise ValueError("unknown kind of storage")
         return url.rstrip("/")
 
+    @model_validator(mode="after")
+    def _events_outlive_kafka(self) -> Self:
+        kept, kafka, lateness = self.retention.events_days, self.retention.kafka_days, self.allowed_lateness_hours
+        if kept * HOURS_A_DAY < kafka * HOURS_A_DAY + lateness:
+            raise ValueError(
+                f"{KEEP}EVENTS_DAYS is {kept}, {KEEP}KAFKA_DAYS is {kafka} and {PREFIX}ALLOWED_LATENESS_HOURS is"
+                f" {lateness}; the first must be at least the other two together, since a record that waits in Kafka"
+                f" may be that late for its hour, whose events it then joins. Raise {KEEP}EVENTS_DAYS or lower one of"
+                " the others where the stack is started."
+            )
+        return self
+
 
 @cache
 def settings() -> Settings:
@@ -137,18 +152,31 @@ def settings() -> Settings:
     Raises:
         SettingsError: With one line for each wrong setting: its name, its value and what is allowed.
     """
+    wrong: list[str] = []
     try:
-        return Settings()  # type: ignore[call-arg] # read from the environment
+        retention = Retention()
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(problem["loc"], problem) for problem in error.errors())) from None
+        wrong += _explained(error, Retention, KEEP)
+        retention = Retention.model_construct()
+    try:
+        found = Settings(retention=retention)  # type: ignore[call-arg] # the rest is read from the environment
+    except ValidationError as error:
+        wrong = [*_explained(error, Settings, PREFIX, between=not wrong), *wrong]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return found
 
 
-def _explain(location: tuple[int | str, ...], problem: object) -> str:
-    name = str(location[0])
-    rule = Settings.model_fields[name].description
-    value = problem.get("input") if isinstance(problem, dict) and problem.get("type") != "missing" else None
-    given = "is not set" if value is None else f"is {value!r}"
-    return f"{PREFIX}{name.upper()} {given}; it must be {rule}. Change it where the stack is started."
+def _explained(error: ValidationError, model: type[BaseModel], prefix: str, *, between: bool = True) -> Iterator[str]:
+    """A line for each problem; those between settings, which their rules word themselves, only if they are wanted."""
+    for problem in error.errors():
+        if problem["loc"]:
+            name = str(problem["loc"][0])
+            given = "is not set" if problem["type"] == "missing" else f"is {problem['input']!r}"
+            rule = model.model_fields[name].description
+            yield f"{prefix}{name.upper()} {given}; it must be {rule}. Change it where the stack is started."
+        elif between:
+            yield str(problem["ctx"]["error"])
 
 
 def main() -> int:
@@ -158,8 +186,10 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line's output
         return 2
-    for name, value in found.model_dump().items():
+    for name, value in found.model_dump(exclude={"retention"}).items():
         print(f"{PREFIX}{name.upper()}={'' if value is None else value}")  # noqa: T201
+    for name, value in found.retention.model_dump().items():
+        print(f"{KEEP}{name.upper()}={value}")  # noqa: T201
     return 0
 
 

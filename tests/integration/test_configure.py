@@ -98,7 +98,9 @@ def test_a_fernet_key_that_is_one_stays_as_it_is(account: Account, tmp_path: Pat
 
 
 def test_the_environment_is_that_of_aws(account: Account, tmp_path: Path) -> None:
-    found = Configured(account, tmp_path, SMTP_SMARTHOST="mail.example.org:587").variables
+    given = {"SMTP_SMARTHOST": "mail.example.org:587", "CLICKSTREAM_KEEP_RAW_DAYS": "31"}
+    found = Configured(account, tmp_path, **given).variables
+    assert found["CLICKSTREAM_KEEP_RAW_DAYS"] == "31"
     assert {name: found[name] for name in ("STORAGE_URL", "DATABASE_HOST", "DATABASE_SSLMODE", "COMPOSE_PROFILES")} == {
         "STORAGE_URL": BUCKET,
         "DATABASE_HOST": "db.example.org",

@@ -105,7 +105,11 @@ def brokers() -> Iterator[tuple[Settings, list[Popen[bytes]]]]:
             kafka_bootstrap_servers=stack.bootstrap_servers, topic="replicated", storage_url="file:///nowhere"
         )
         topics = [
-            NewTopic(name, replica_assignments={0: replicas}, topic_configs=kafka.CONTRACT | {"retention.ms": str(-1)})
+            NewTopic(
+                name,
+                replica_assignments={0: replicas},
+                topic_configs=kafka.CONTRACT | {"retention.ms": str(7 * 86_400_000)},
+            )
             for name, replicas in (("replicated", [1, 2]), ("on-the-second", [2]))
         ]
 
@@ -206,6 +210,17 @@ def test_a_broker_that_accepts_and_never_answers(pipeline: Pipeline) -> None:
             "message.timestamp.type of {} is CreateTime, but must be LogAppendTime: set it with kafka-configs --alter",
         ),
         ({"retention.ms": "60000"}, "retention.ms of {} is 60000, but must be 86400000 or more (24 h): set it"),
+        (
+            {"retention.ms": "172800000"},
+            "retention.ms of {} is 172800000, but must be 604800000 or more (CLICKSTREAM_KEEP_KAFKA_DAYS=7): set it",
+        ),
+        *(
+            (
+                {"retention.ms": longer},
+                f"retention.ms of {{}} is {longer}, but must be 7689600000 or less (CLICKSTREAM_KEEP_EVENTS_DAYS less",
+            )
+            for longer in ("7689600001", "-1")
+        ),
         ({"cleanup.policy": "compact"}, "cleanup.policy of {} is compact, but must be delete"),
         ({"max.message.bytes": "1000"}, "max.message.bytes of {} is 1000, but must be 2097152"),
     ],

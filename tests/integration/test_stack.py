@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -24,7 +25,7 @@ from infra.local.files import exclusive
 from infra.local.session import session_members
 from infra.local.settings import Ports
 from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
-from infra.local.status import read_status
+from infra.local.status import local_data, read_status
 from infra.local.supervision import Supervisor
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,6 +64,26 @@ def test_everything_is_up_and_a_second_up_is_harmless_and_fast(stack: Stack) -> 
     status = read_status(stack)
     assert all(one.is_fine for one in status), status
     assert {one.component: one.pid for one in status} == before
+
+
+def test_the_status_shows_what_the_data_takes_and_what_is_to_be_removed(stack: Stack) -> None:
+    shown = dict(local_data(stack))
+    assert re.fullmatch(r"ledger [\d.]+ MB, windows [\d.]+ MB, sessions and users [\d.]+ MB", shown["PostgreSQL"])
+    assert "ledger 0.0 MB" not in shown["PostgreSQL"]
+    assert shown["to be removed"] == "nothing"
+    assert shown["oldest hour kept"] == "none"
+    with superuser(stack) as conn:
+        conn.execute(
+            "INSERT INTO ledger.removals (path, zone, bytes, reason, decided_at) VALUES"
+            " ('raw/a', 'raw', 2500000, 'retention', '2026-01-31T12:05Z'),"
+            " ('batches/b/', 'batches', NULL, 'dead', '2026-01-31T13:00Z')"
+        )
+        conn.commit()
+        try:
+            shown = dict(local_data(stack))
+        finally:
+            conn.execute("DELETE FROM ledger.removals")
+    assert shown["to be removed"] == "2 paths, 2.5 MB and 1 of unknown size, since 2026-01-31 12:05Z"
 
 
 def test_it_listens_on_loopback_only(stack: Stack) -> None:

@@ -14,11 +14,14 @@ from kafka.errors import KafkaError
 
 from clickstream import broker
 from clickstream.health.check import Check, Finding, Installation, Problem, Status, finding
+from clickstream.retention import HOURS_A_DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kafka import KafkaAdminClient
+
+    from clickstream.settings import Settings
 
 CONTRACT = {
     "message.timestamp.type": "LogAppendTime",
@@ -46,7 +49,7 @@ def look(installation: Installation) -> Finding:
         configs = _configs(admin, ConfigResourceType.TOPIC, topic, names)
         problems = [
             *_replica_problems(partitions, topic, int(configs["min.insync.replicas"])),
-            *_setting_problems(configs, topic),
+            *_setting_problems(configs, installation.settings),
             *_broker_problems(admin, brokers[0]),
         ]
     return finding(f"Brokers: {len(brokers)}; partitions of {topic}: {len(partitions)}.", problems)
@@ -74,14 +77,23 @@ def _replica_problems(partitions: list[dict[str, Any]], topic: str, least_in_syn
             )
 
 
-def _setting_problems(configs: Mapping[str, str], topic: str) -> Iterator[Problem]:
+def _setting_problems(configs: Mapping[str, str], settings: Settings) -> Iterator[Problem]:
+    topic = settings.topic
     for name, wanted in CONTRACT.items():
         if configs[name] != wanted:
             yield _wrong(topic, name, configs[name], wanted)
-    retention = int(configs["retention.ms"])
+    retention = int(configs["retention.ms"])  # less than 0 where Kafka keeps all
     least = LEAST_RETENTION_HOURS * MILLISECONDS_AN_HOUR
+    kept = settings.retention.kafka_days * HOURS_A_DAY * MILLISECONDS_AN_HOUR
+    hours = settings.retention.events_days * HOURS_A_DAY - settings.allowed_lateness_hours
     if 0 <= retention < least:
         yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{least} or more ({LEAST_RETENTION_HOURS} h)")
+    elif 0 <= retention < kept:
+        of = f"CLICKSTREAM_KEEP_KAFKA_DAYS={settings.retention.kafka_days}"
+        yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{kept} or more ({of})")
+    elif not 0 <= retention <= hours * MILLISECONDS_AN_HOUR:
+        of = "CLICKSTREAM_KEEP_EVENTS_DAYS less CLICKSTREAM_ALLOWED_LATENESS_HOURS: events outlive what Kafka holds"
+        yield _wrong(topic, "retention.ms", configs["retention.ms"], f"{hours * MILLISECONDS_AN_HOUR} or less ({of})")
 
 
 def _wrong(topic: str, name: str, value: str, wanted: str) -> Problem:

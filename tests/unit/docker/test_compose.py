@@ -18,6 +18,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from clickstream.retention import KEEP, Retention
 from infra.local.kafka import VERSION as KAFKA_VERSION
 from tests import compose_file
 from tests.compose_file import DOCKER
@@ -108,6 +109,12 @@ def test_every_variable_is_explained_and_none_is_left_over() -> None:
     assert lines[0].startswith("#")
     blocks = "\n".join(lines).split("\n\n")
     assert all(block.startswith("#") for block in blocks)
+
+
+def test_every_period_reaches_airflow_and_the_topic() -> None:
+    periods = {f"{KEEP}{name.upper()}" for name in Retention.model_fields}
+    for service in ("init", "airflow-scheduler", "airflow-api-server"):
+        assert {name for name in SERVICES[service]["environment"] if name.startswith(KEEP)} == periods
 
 
 def test_the_example_is_a_working_file(configured: Path) -> None:

@@ -51,6 +51,26 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
     assert [line.split(" ")[0] for line in str(refusal.value).splitlines()] == ["account", "region", "allowedCidr"]
 
 
+@pytest.mark.parametrize(
+    ("periods", "refusal"),
+    [
+        ({"ARCHIVE": "a year"}, "CLICKSTREAM_KEEP_ARCHIVE_DAYS is 'a year'; it must be 1 to 36,500 days."),
+        ({"LOGS": "15"}, "CLICKSTREAM_KEEP_LOGS_DAYS is 15; it must be 7, 14, 30, 90 days."),
+        (
+            {"DATABASE_SNAPSHOTS": "8"},
+            "CLICKSTREAM_KEEP_REPLACED_OBJECTS_DAYS is 7 and CLICKSTREAM_KEEP_DATABASE_SNAPSHOTS_DAYS is 8; the first",
+        ),
+    ],
+)
+def test_the_command_refuses_wrong_periods(tmp_path: Path, periods: dict[str, str], refusal: str) -> None:
+    environment = {f"CLICKSTREAM_KEEP_{name}_DAYS": value for name, value in periods.items()}
+    process = synthesize(tmp_path / "out", environment, profile="small")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.startswith(refusal)
+    assert "Traceback" not in output
+
+
 def test_the_command_says_what_is_wrong_and_writes_nothing(tmp_path: Path) -> None:
     process: subprocess.Popen[str] = synthesize(tmp_path / "out", profile="small", allowedCidr="0.0.0.0/0")
     output, _ = process.communicate(timeout=60)

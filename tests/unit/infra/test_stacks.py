@@ -13,6 +13,9 @@ if shutil.which("node") is None:
 
 from aws_cdk.assertions import Match, Template
 
+from infra.periods import FILE
+
+PERIODS: dict[str, int] = json.loads(FILE.read_text(encoding="utf-8"))
 ALLOWED = "203.0.113.4/32"
 WORLD = {"0.0.0.0/0", "::/0"}
 STACKS = ("InfrastructureStack", "ClickstreamLambdaStack")
@@ -169,7 +172,7 @@ def test_the_database_is_private_encrypted_and_speaks_tls_only(assembly: Assembl
     (main,) = [database for database in databases.values() if "SourceDBInstanceIdentifier" not in database]
     assert main["StorageEncrypted"] is True
     assert main["EngineVersion"].split(".")[0] == "16"
-    assert main["BackupRetentionPeriod"] >= 7
+    assert main["BackupRetentionPeriod"] == PERIODS["database_snapshots"]
     assert "Parameters" in main["DBParameterGroupName"]["Ref"]
     assembly.infrastructure.has_resource(
         "AWS::RDS::DBInstance", {"DeletionPolicy": "Snapshot", "UpdateReplacePolicy": "Snapshot"}
@@ -215,12 +218,20 @@ def test_buckets_are_private_kept_and_tls_only(assembly: Assembly) -> None:
     assembly.generator.has_resource("AWS::S3::Bucket", {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"})
 
 
-def test_events_are_never_expired_behind_the_ledger(assembly: Assembly) -> None:
+def test_nothing_is_expired_behind_the_ledger(assembly: Assembly) -> None:
     (bucket,) = assembly.generator.find_resources("AWS::S3::Bucket").values()
-    rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
-    assert {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule} == {
-        "archive/", "raw/", "rejected/", "batches/",
-    }  # fmt: skip
+    rules = {rule["Id"]: rule for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]}
+    assert {name: rule["Prefix"] for name, rule in rules.items() if "ExpirationInDays" in rule} == {
+        "archive": "archive/"
+    }
+    assert rules["archive"]["ExpirationInDays"] == PERIODS["archive"]
+    (transition,) = rules["archive"]["Transitions"]
+    assert transition["TransitionInDays"] == PERIODS["archive_infrequent"]
+    removed = rules["replaced-and-deleted"]["NoncurrentVersionExpiration"]["NoncurrentDays"]
+    assert removed == PERIODS["replaced_objects"]
+    assert removed >= PERIODS["database_snapshots"]
+    unfinished = rules["unfinished-uploads"]["AbortIncompleteMultipartUpload"]
+    assert unfinished["DaysAfterInitiation"] == PERIODS["unfinished_uploads"]
 
 
 NARROWEST = {
