@@ -197,14 +197,9 @@ def rewrite_day(settings: Settings, day: date, change: Callable[[pa.RecordBatch]
     table = _open(settings)
     if table is None or day not in _days(table):
         return 0
-    before = _rows(table, day)
-    found = table.to_pyarrow_dataset().to_batches(
-        filter=pa.compute.field("day") == pa.scalar(day, pa.date32()),
-        batch_size=READ_ROWS,
-        batch_readahead=1,
-        fragment_readahead=1,
-    )
-    return _replace(table, settings, day, (change(_shaped(batch, day)) for batch in found), rows=before)
+    paths = [path for path, _ in _files(table, settings, day)]
+    batches = (change(batch) for batch in _batches(paths, day))
+    return _replace(table, settings, day, batches, rows=_rows(table, settings, day))
 
 
 def days_of(settings: Settings) -> list[date]:
@@ -217,15 +212,15 @@ def _write(conn: Connection[Any], settings: Settings, day: date) -> ledger.Conte
     table = _open(settings) or _create(settings)
     read = ledger.content(conn, day)
     storage.verify(read.files)
-    _replace(table, settings, day, _events(read), rows=read.events)
+    _replace(table, settings, day, _batches([file.path for file in read.files], day), rows=read.events)
     return read
 
 
-def _events(read: ledger.Content) -> Iterator[pa.RecordBatch]:
-    for file in read.files:
-        with ObjectStoragePath(file.path).open("rb") as stream:
+def _batches(paths: Iterable[str], day: date) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with ObjectStoragePath(path).open("rb") as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=READ_ROWS):
-                yield _shaped(batch, read.day)
+                yield _shaped(batch, day)
 
 
 def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
@@ -267,7 +262,7 @@ def _replace(table: DeltaTable, settings: Settings, day: date, batches: Iterable
         raise
     table = DeltaTable(_location(settings), storage_options=_options(settings))
     _sync(table, settings, day, since=before)
-    if (written := _rows(table, day)) != rows:
+    if (written := _rows(table, settings, day)) != rows:
         raise OutputMismatch(f"The table has {written} rows of {day} instead of {rows}. Run again.")
     return rows
 
@@ -294,9 +289,15 @@ class _Counted:
             raise
 
 
-def _rows(table: DeltaTable, day: date) -> int:
-    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return sum(file["num_records"] for file in files if file["partition.day"] == day)
+def _files(table: DeltaTable, settings: Settings, day: date) -> list[tuple[str, int]]:
+    """Path and rows of each file of a day, as the table's log says."""
+    root = storage.at(settings.storage_url, "published", "events")
+    found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return [(str(root / file["path"]), file["num_records"]) for file in found if file["partition.day"] == day]
+
+
+def _rows(table: DeltaTable, settings: Settings, day: date) -> int:
+    return sum(rows for _, rows in _files(table, settings, day))
 
 
 def _days(table: DeltaTable | None) -> list[date]:
@@ -376,8 +377,6 @@ def _options(settings: Settings) -> dict[str, str]:
 
 def _sync(table: DeltaTable, settings: Settings, day: date, *, since: int) -> None:
     """Make a day and the commits since a version durable, before the ledger says that they are there."""
-    root = storage.at(settings.storage_url, "published", "events")
-    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    written = [str(root / file["path"]) for file in files if file["partition.day"] == day]
-    commits = [str(root / "_delta_log" / f"{version:020}.json") for version in range(since + 1, table.version() + 1)]
-    storage.sync(settings.storage_url, [*written, *commits])
+    log = storage.at(settings.storage_url, "published", "events", "_delta_log")
+    commits = [str(log / f"{version:020}.json") for version in range(since + 1, table.version() + 1)]
+    storage.sync(settings.storage_url, [*(path for path, _ in _files(table, settings, day)), *commits])
