@@ -1,0 +1,382 @@
+"""Closed UTC days as a Delta table, which DuckDB, Polars, Athena and Spark open (docs/published-days.md).
+
+A day is replaced in one commit of the table, and its row in the ledger is written afterwards: who is killed in between
+has done no harm, the next run writes the day again.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+from airflow.sdk import ObjectStoragePath
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from clickstream import storage
+from clickstream.errors import OutputMismatch
+from clickstream.ledger import published_days as ledger
+from clickstream.maintenance.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from psycopg import Connection
+
+    from clickstream.settings import Settings
+
+_TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    {
+        "topic_id": pa.string(),
+        "partition": pa.int32(),
+        "offset": pa.int64(),
+        "record_time": _TIME,
+        "event_id": pa.string(),
+        "user_id": pa.string(),
+        "session_id": pa.string(),
+        "device": pa.string(),
+        "region": pa.string(),
+        "producer_id": pa.string(),
+        "event_type": pa.string(),
+        "event_time": _TIME,
+        "page": pa.string(),
+        "sequence": pa.int64(),
+        "schema_version": pa.int64(),
+        "referrer": pa.string(),
+        "product_id": pa.string(),
+        "amount": pa.decimal128(24, 6),
+        "currency": pa.string(),
+        "fingerprint": pa.binary(),
+        "day": pa.date32(),
+    }
+)
+"""The table's columns: those of the events zone, then the UTC day of the event's time, by which it is partitioned.
+
+A field that is added to the contract is added here too, before `day`; files and days without it read as null.
+"""
+
+CONFIGURATION = {
+    # Statistics stand in the log, which outlives the files: only of columns that say nothing about a person.
+    "delta.dataSkippingStatsColumns": "event_time,record_time,partition,offset",
+    "delta.checkpointInterval": "10",
+    "delta.logRetentionDuration": "interval 7 days",
+    "delta.enableExpiredLogCleanup": "true",
+    # Longer than the longest grace: until it is over, the log knows since when a file is not needed.
+    "delta.deletedFileRetentionDuration": "interval 31 days",
+}
+
+READ_ROWS = 16_384
+"""Rows of a record batch, of which a few are in memory at once."""
+
+WRITER = WriterProperties(compression="ZSTD", max_row_group_size=131_072)
+TARGET_BYTES = 64 * 1024 * 1024
+WHAT_PUBLISHED, WHAT_REMOVED = "published days", "published days past their time"
+BUSY = "Another run writes or removes published days right now: nothing was done, the next run goes on."
+
+
+def table_url(settings: Settings) -> str:
+    """Where the table is: `file:///...` or `s3://...`."""
+    return f"{settings.storage_url}/published/events"
+
+
+def publish_days(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
+    """Write each closed day whose table is not what its live files are.
+
+    Args:
+        conn: Connection of the writer in autocommit mode.
+        settings: Where the files are, and when a day is closed.
+        dry_run: Only say what would be written.
+
+    Returns:
+        The days that were written; bytes of their event files.
+
+    Raises:
+        OutputMismatch: A file or the table has other rows than the ledger says. The ledger has no row of this day
+            then; the other days are done.
+        DeltaError: The table can't be read or written.
+    """
+    outcome = Outcome(what=WHAT_PUBLISHED)
+    if dry_run:
+        for day in ledger.due(conn, allowed_lateness_hours=settings.allowed_lateness_hours):
+            _count(outcome, day, f"{day.day}: {day.events:,} events would be written.")
+        return outcome
+    with ledger.alone(conn) as alone:
+        if not alone:
+            outcome.lines.append(BUSY)
+            return outcome
+        mismatches = []
+        for day in ledger.due(conn, allowed_lateness_hours=settings.allowed_lateness_hours):
+            try:
+                read = _write(conn, settings, day.day)
+            except OutputMismatch as error:  # of one day, which holds up no other
+                mismatches.append(str(error))
+                continue
+            except CommitFailedError as error:
+                outcome.lines.append(
+                    f"{day.day}: another writer of the table was first ({error}). Nothing of the day was changed; the"
+                    " next run writes it."
+                )
+                continue
+            if ledger.record(conn, read):
+                _count(outcome, day, f"{day.day}: {read.events:,} events written.")
+            else:
+                outcome.lines.append(
+                    f"{day.day}: its events changed while they were written; the next run writes the day again."
+                )
+    if mismatches:
+        raise OutputMismatch("\n".join([*mismatches, *outcome.lines]))
+    return outcome
+
+
+def _count(outcome: Outcome, day: ledger.Due, line: str) -> None:
+    outcome.items += 1
+    outcome.bytes += day.bytes
+    outcome.lines.append(line)
+
+
+def remove_days(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
+    """Remove days past their time from the table, then files that no version within the grace needs.
+
+    A day stays for as long as it has live event files, since the table would be without events that the ledger has.
+
+    Args:
+        conn: Connection of the writer in autocommit mode.
+        settings: Where the table is, and for how long days and unneeded files are kept.
+        dry_run: Only say what would be removed, with the files that are unneeded already.
+
+    Returns:
+        The days that were removed; bytes of the files that were removed, which belonged to days that were removed or
+        written anew before, or to writers that were killed.
+
+    Raises:
+        DeltaError: The table can't be read or written.
+    """
+    outcome = Outcome(what=WHAT_REMOVED)
+    with ledger.alone(conn) as alone:
+        if not alone:
+            outcome.lines.append(BUSY)
+            return outcome
+        table = _open(settings)
+        there = _days(table)
+        gone = ledger.expired(conn, there, kept_days=settings.retention.published_days)
+        outcome.items = len(gone)
+        outcome.lines += [f"{day}: {'would be removed' if dry_run else 'removed'}." for day in gone]
+        try:
+            if not dry_run:
+                _delete(table, set(gone) & set(there))
+                ledger.forget(conn, gone)
+            if table is not None:
+                _vacuum(table, settings, outcome, dry_run=dry_run)
+        except CommitFailedError as error:
+            outcome.lines.append(f"Another writer of the table was first ({error}); the next run goes on.")
+    return outcome
+
+
+def rewrite_day(settings: Settings, day: date, change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> int:
+    """Replace the rows of a day by changed ones, in one commit; files with the old ones go after the grace.
+
+    Args:
+        settings: Where the table is.
+        day: A day of the table; one that it doesn't have stays so.
+        change: What makes the new rows, as many as it is given, with the same columns.
+
+    Returns:
+        Rows of the day.
+
+    Raises:
+        OutputMismatch: The number of rows is not what it was. Nothing was changed.
+        CommitFailedError: Another writer changed the day meanwhile. Nothing was changed; do it again.
+    """
+    table = _open(settings)
+    if table is None or day not in _days(table):
+        return 0
+    paths = [path for path, _ in _files(table, settings, day)]
+    batches = (change(batch) for batch in _batches(paths, day))
+    return _replace(table, settings, day, batches, rows=_rows(table, settings, day))
+
+
+def days_of(settings: Settings) -> list[date]:
+    """The days that the table has, oldest first; none where there is no table yet."""
+    return _days(_open(settings))
+
+
+def _write(conn: Connection[Any], settings: Settings, day: date) -> ledger.Content:
+    # Opened before the ledger is read: who changes the day in between, and the table after, makes the commit fail.
+    table = _open(settings) or _create(settings)
+    read = ledger.content(conn, day)
+    storage.verify(read.files)
+    _replace(table, settings, day, _batches([file.path for file in read.files], day), rows=read.events)
+    return read
+
+
+def _batches(paths: Iterable[str], day: date) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with ObjectStoragePath(path).open("rb") as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(batch_size=READ_ROWS):
+                yield _shaped(batch, day)
+
+
+def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
+    """The batch with the table's columns; those that it doesn't have are null."""
+    if unknown := set(batch.schema.names) - set(SCHEMA.names):
+        raise OutputMismatch(
+            f"Column {min(unknown)} of the events of {day} is not one of the published table. Add it to SCHEMA in"
+            " clickstream/maintenance/days.py, then run again."
+        )
+    columns = {
+        field.name: batch[field.name].cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in SCHEMA
+    }
+    columns["day"] = pa.repeat(pa.scalar(day, pa.date32()), batch.num_rows)
+    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+
+
+def _replace(table: DeltaTable, settings: Settings, day: date, batches: Iterable[pa.RecordBatch], *, rows: int) -> int:
+    """Replace a day by these batches in one commit, which is durable then; returns its rows."""
+    found = _Counted(batches, day, rows)
+    before = table.version()
+    try:
+        write_deltalake(
+            table,
+            pa.RecordBatchReader.from_batches(SCHEMA, found),
+            mode="overwrite",
+            predicate=f"day = '{day}'",
+            schema_mode="merge",
+            target_file_size=TARGET_BYTES,
+            writer_properties=WRITER,
+        )
+    except CommitFailedError:
+        raise
+    except DeltaError:
+        if found.failure is not None:  # which the table's writer knows by its text only
+            raise found.failure from None
+        raise
+    table = DeltaTable(_location(settings), storage_options=_options(settings))
+    _sync(table, settings, day, since=before)
+    if (written := _rows(table, settings, day)) != rows:
+        raise OutputMismatch(f"The table has {written} rows of {day} instead of {rows}. Run again.")
+    return rows
+
+
+class _Counted:
+    """Batches, whose end fails unless they were as many rows as they must be: so nothing else is committed."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], day: date, rows: int) -> None:
+        self.failure: Exception | None = None
+        self._batches, self._day, self._rows = batches, day, rows
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        seen = 0
+        try:
+            for batch in self._batches:
+                seen += batch.num_rows
+                yield batch
+            if seen != self._rows:
+                raise OutputMismatch(  # noqa: TRY301 - one place keeps what failed
+                    f"{self._day} would get {seen} rows instead of {self._rows}. Nothing was changed; run again."
+                )
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+
+def _files(table: DeltaTable, settings: Settings, day: date) -> list[tuple[str, int]]:
+    """Path and rows of each file of a day, as the table's log says."""
+    root = storage.at(settings.storage_url, "published", "events")
+    found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return [(str(root / file["path"]), file["num_records"]) for file in found if file["partition.day"] == day]
+
+
+def _rows(table: DeltaTable, settings: Settings, day: date) -> int:
+    return sum(rows for _, rows in _files(table, settings, day))
+
+
+def _days(table: DeltaTable | None) -> list[date]:
+    return sorted({date.fromisoformat(part["day"]) for part in table.partitions()}) if table else []
+
+
+def _delete(table: DeltaTable | None, days: Iterable[date]) -> None:
+    if table is not None and (listed := ", ".join(f"'{day}'" for day in sorted(days))):
+        table.delete(f"day IN ({listed})")
+
+
+def _vacuum(table: DeltaTable, settings: Settings, outcome: Outcome, *, dry_run: bool) -> None:
+    """Remove files that no version within the grace needs, and of the log what is older than its own period."""
+    grace = settings.retention.grace_hours
+    remove = partial(table.vacuum, grace, enforce_retention_duration=False, full=True)
+    unneeded = remove(dry_run=True)
+    root = storage.at(settings.storage_url, "published", "events")
+    outcome.bytes += sum(_size(root / path) for path in unneeded)
+    outcome.lines.append(
+        f"{len(unneeded):,} files that no day has needed for {grace} hours {'would be' if dry_run else 'were'} removed."
+    )
+    if not dry_run:
+        if unneeded:  # else only the log would grow
+            remove(dry_run=False)
+        table.cleanup_metadata()
+
+
+def _size(path: ObjectStoragePath) -> int:
+    try:
+        return int(path.stat().st_size)
+    except FileNotFoundError:
+        return 0
+
+
+def _open(settings: Settings) -> DeltaTable | None:
+    location, options = _location(settings), _options(settings)
+    if not DeltaTable.is_deltatable(location, options):
+        return None
+    return DeltaTable(location, storage_options=options)
+
+
+def _create(settings: Settings) -> DeltaTable:
+    return DeltaTable.create(
+        _location(settings),
+        SCHEMA,
+        mode="ignore",
+        partition_by=["day"],
+        name="events",
+        description="Accepted clickstream events of closed UTC days",
+        configuration=CONFIGURATION,
+        storage_options=_options(settings),
+    )
+
+
+def _location(settings: Settings) -> str:
+    url = table_url(settings)
+    return Path(url.removeprefix(storage.LOCAL)).as_uri() if url.startswith(storage.LOCAL) else url
+
+
+def _options(settings: Settings) -> dict[str, str]:
+    """How delta-rs reaches the storage: on S3 with what boto3 finds, on a local disk nothing is needed."""
+    if settings.storage_url.startswith(storage.LOCAL):
+        return {}
+    session = boto3.Session()
+    found = {"conditional_put": "etag"}  # a version is made only where there is none: two writers can't both
+    if region := session.region_name or os.environ.get("AWS_REGION"):
+        found["aws_region"] = region
+    if credentials := session.get_credentials():
+        frozen = credentials.get_frozen_credentials()
+        found |= {"aws_access_key_id": frozen.access_key, "aws_secret_access_key": frozen.secret_key}
+        if frozen.token:
+            found["aws_session_token"] = frozen.token
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        found |= {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+    return found
+
+
+def _sync(table: DeltaTable, settings: Settings, day: date, *, since: int) -> None:
+    """Make a day and the commits since a version durable, before the ledger says that they are there."""
+    log = storage.at(settings.storage_url, "published", "events", "_delta_log")
+    commits = [str(log / f"{version:020}.json") for version in range(since + 1, table.version() + 1)]
+    storage.sync(settings.storage_url, [*(path for path, _ in _files(table, settings, day)), *commits])
