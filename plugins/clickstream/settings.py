@@ -113,6 +113,11 @@ class Settings(MetricsSettings, PageSettings):
         ),
     ] = None
 
+    erasure_key_file: Annotated[
+        Path | None,
+        Field(description="path of a file with the key of the erasure list, or unset where nobody is ever erased"),
+    ] = None
+
     retention: Annotated[Retention, Field(default_factory=Retention, description="how long what is kept")]
 
     @field_validator("kafka_ca_file")
