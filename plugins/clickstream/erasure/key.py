@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 LEAST_CHARACTERS = 16
 HOW = (
-    " Write a long random text to a file (mode 0600, of Airflow's user), name it in CLICKSTREAM_ERASURE_KEY_FILE, and keep"
-    " a copy apart from the database: without it the list can't be applied any more, and it must never change."
+    " Write a long random text to a file (mode 0600, of Airflow's user), name it in CLICKSTREAM_ERASURE_KEY_FILE, and"
+    " keep a copy apart from the database: without it the list can't be applied any more, and it must never change."
 )
 
 

@@ -43,8 +43,8 @@ class Tokens:
         self._listed = dict(listed)
         if self._listed and self.mark not in self._listed:
             raise SettingsError(
-                "The key in CLICKSTREAM_ERASURE_KEY_FILE is not the one that the erasure list (ledger.erasures) was made"
-                " with, so nobody on it would be recognized. Restore that key; a new one can't replace it."
+                "The key in CLICKSTREAM_ERASURE_KEY_FILE is not the one that the erasure list (ledger.erasures) was"
+                " made with, so nobody on it would be recognized. Restore that key; a new one can't replace it."
             )
 
     @property
@@ -93,10 +93,7 @@ class Tokens:
         users = {user_id: token for kind, _, user_id in found if kind == USER and (token := self.of_user(user_id))}
         parts, end = [], 0
         for kind, match, identifier in found:
-            if kind == USER:
-                token = users.get(identifier)
-            else:
-                token = self.of_session(identifier, users.values())
+            token = users.get(identifier) if kind == USER else self.of_session(identifier, users.values())
             if token is not None:
                 parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
                 end = match.end()

@@ -225,7 +225,9 @@ def remove_staged(conn: Connection[Any], root: str) -> None:
     remove(conn, [(f"{root}/{folder}", zone, None, reason) for folder, zone, reason in folders])
 
 
-RENAME_SESSIONS = "UPDATE analytics.{} s SET session_id = m.token FROM renamed_sessions m WHERE s.session_id = m.session_id"
+RENAME_SESSIONS = (
+    "UPDATE analytics.{} s SET session_id = m.token FROM renamed_sessions m WHERE s.session_id = m.session_id"
+)
 RENAME_USER = "UPDATE analytics.{} SET user_id = %(token)s WHERE user_id = %(user)s"
 
 
@@ -269,7 +271,7 @@ def replace_excerpts(conn: Connection[Any], excerpts: Mapping[tuple[str, int, in
     """Write excerpts of rejected records anew, by coordinates; returns how many differed."""
     with conn.cursor() as cursor:
         cursor.executemany(
-            "UPDATE ledger.rejections SET excerpt = %s WHERE topic_id = %s AND partition = %s AND \"offset\" = %s"
+            'UPDATE ledger.rejections SET excerpt = %s WHERE topic_id = %s AND partition = %s AND "offset" = %s'
             " AND excerpt IS DISTINCT FROM %s",
             [(text, *at, text) for at, text in excerpts.items()],
         )
