@@ -46,7 +46,7 @@ def make_parent(path: ObjectStoragePath) -> None:
 
 
 def files_below(root: str, *parts: str) -> list[str]:
-    """URLs of all files below a folder, in order; none where it doesn't exist. Names with a leading dot are left out."""
+    """URLs of all files below a folder, in order, without those whose name begins with a dot; it need not exist."""
     folder = at(root, *parts)
     folder.fs.invalidate_cache()
     found = (folder.fs.unstrip_protocol(name) for name in folder.fs.find(folder.path))

@@ -160,11 +160,15 @@ def add(conn: Connection[Any], rows: Iterable[tuple[bytes, str, str]]) -> None:
         )
 
 
+REPLACE_EVENT_FILE = """
+INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id)
+SELECT %(path)s, hour, records, %(bytes)s, batch_id FROM ledger.event_files WHERE path = %(old)s AND live
+"""
+
 SWAP = {
     "raw": ("UPDATE ledger.segments SET path = %(path)s, bytes = %(bytes)s WHERE path = %(old)s",),
     "events": (
-        "INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id)"
-        " SELECT %(path)s, hour, records, %(bytes)s, batch_id FROM ledger.event_files WHERE path = %(old)s AND live",
+        REPLACE_EVENT_FILE,
         "UPDATE ledger.event_files SET live = false WHERE path = %(old)s AND live",
     ),
 }
@@ -255,6 +259,19 @@ def rename(conn: Connection[Any], user: tuple[str, str], sessions: Mapping[str, 
         counts[table] = conn.execute(RENAME_SESSIONS.format(table)).rowcount
     counts["users_by_hour"] = conn.execute(RENAME_USER.format("users_by_hour"), values).rowcount
     return counts
+
+
+COUNT_ROWS = """
+SELECT (SELECT count(*) FROM analytics.sessions WHERE user_id = %(user)s OR session_id = ANY(%(sessions)s)),
+       (SELECT count(*) FROM analytics.session_hours WHERE user_id = %(user)s OR session_id = ANY(%(sessions)s)),
+       (SELECT count(*) FROM analytics.users_by_hour WHERE user_id = %(user)s)
+"""
+
+
+def count(conn: Connection[Any], user_id: str, sessions: Iterable[str]) -> dict[str, int]:
+    """How many rows of the results `rename` would change, by table."""
+    row = conn.execute(COUNT_ROWS, {"user": user_id, "sessions": list(sessions)}).fetchone() or ()
+    return dict(zip(("sessions", "session_hours", "users_by_hour"), row, strict=True))
 
 
 def excerpts(conn: Connection[Any]) -> Iterable[tuple[tuple[str, int, int], str]]:
