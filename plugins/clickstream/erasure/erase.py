@@ -80,6 +80,20 @@ class Erasure:
         return [(plain.mark, SESSION, MARK), (plain.hash(USER, self.user_id), USER, self.token), *of_sessions]
 
 
+def confirmed(user_id: str, confirm: str, *, dry_run: bool) -> str:
+    """The userId of a form, which must be typed twice where it is to be erased.
+
+    Raises:
+        RemedyRefused: If the two differ. The message names neither.
+    """
+    if not dry_run and confirm != user_id:
+        raise RemedyRefused(
+            f"user_id and confirm differ ({len(user_id)} and {len(confirm)} characters). Nothing was erased: type the"
+            " same userId into both."
+        )
+    return user_id
+
+
 def erase(conn: Connection[Any], settings: Settings, user_id: str, dag_run_id: str, *, dry_run: bool) -> dict[str, int]:
     """Replace a userId and its sessionIds by tokens, everywhere, or only count where they are.
 

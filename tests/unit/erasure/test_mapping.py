@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clickstream.errors import SettingsError
 from clickstream.erasure.mapping import SESSION, USER, Tokens, sessions_in, users_in
+from clickstream.errors import SettingsError
 from clickstream_transform.event import Event, Rejection, classify_value
 from tests.records import event
 
@@ -69,7 +69,10 @@ def test_others_are_left_alone(other: dict[str, Any]) -> None:
     [
         (rb'{"userId":"\u0061nn"}', b'{"userId":"%T"}'),
         (rb'{"user\u0049d" :	"ann" , "x":1}', rb'{"user\u0049d" :	"%T" , "x":1}'),
-        (b'{"a":[{"b":{"userId":"ann"}}], "sessionId":"her"}', b'{"a":[{"b":{"userId":"%T"}}], "sessionId":"erased-her"}'),
+        (
+            b'{"a":[{"b":{"userId":"ann"}}], "sessionId":"her"}',
+            b'{"a":[{"b":{"userId":"%T"}}], "sessionId":"erased-her"}',
+        ),
         (b'{"userId":"ann","userId":"ann"}', b'{"userId":"%T","userId":"%T"}'),
         (b'{"userId":"bob","userId":"ann"}', b'{"userId":"bob","userId":"%T"}'),
         (b'[[[{"userId": "ann"', b'[[[{"userId": "%T"'),
@@ -154,9 +157,9 @@ def ids(document: Any) -> Iterator[str]:
         yield from ids(one)
 
 
-@given(DOCUMENTS, st.booleans(), st.sampled_from([None, 1]))
-@example({"userId": "ann", "sessionId": "\0"}, True, None)
-@example({"userId": "ann", "x": [{"sessionId": "n" * 257}]}, True, None)
+@given(document=DOCUMENTS, ensure_ascii=st.booleans(), indent=st.sampled_from([None, 1]))
+@example(document={"userId": "ann", "sessionId": "\0"}, ensure_ascii=True, indent=None)
+@example(document={"userId": "ann", "x": [{"sessionId": "n" * 257}]}, ensure_ascii=True, indent=None)
 def test_any_document(document: Any, ensure_ascii: bool, indent: int | None) -> None:  # noqa: FBT001 - drawn
     text = json.dumps(document, ensure_ascii=ensure_ascii, indent=indent)
     users = [token for user in ids(document) if (token := LISTED.of_user(user))]
@@ -198,10 +201,7 @@ def test_any_bytes(given: bytes) -> None:
 def test_what_a_record_is_rejected_for_stays(name: str, content: bytes) -> None:
     other = "sessionId" if name == "userId" else "userId"
     given = value(**{name: "@", other: "ann"}).replace(b'"@"', b'"' + content + b'"')
-    if name == "userId":
-        listed = tokens(users={user: TOKEN for user in users_in(given)})
-    else:
-        listed = LISTED
+    listed = tokens(users=dict.fromkeys(users_in(given), TOKEN)) if name == "userId" else LISTED
     before, after = classify_value(given), classify_value(listed.value(given))
     if isinstance(before, Rejection):
         assert after == before
