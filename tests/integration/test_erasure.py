@@ -168,8 +168,9 @@ def test_without_the_guard_she_would_be_back(
             known.publish(transformed)
         monkeypatch.setattr(publishing, "check_base", lambda *_: None)
         known.publish(transformed)
-    with pytest.raises(AssertionError):
-        assert_gone(known)
+    named = {file.path.removeprefix("file://") for file in erasures.files(known.conn)}
+    back = [user for path, user in erasing.left_in_files(known) if path in named]
+    assert USER in {*back, *(user for _, user in erasing.left_in_database(known))}
 
 
 def test_attempts_that_committed_before_may_say_so_again(known: Pipeline, spark: SparkSession) -> None:

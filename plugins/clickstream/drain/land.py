@@ -142,8 +142,8 @@ def _land_range(
 
 
 def _without_erased(record: Any, tokens: Tokens) -> Any:  # noqa: ANN401 - a ConsumerRecord, which has no types
-    value = tokens.value(record.value)
-    return record._replace(key=tokens.key(record.key, record.value), value=value)
+    key, value = tokens.record(record.key, record.value)
+    return record if key is record.key and value is record.value else record._replace(key=key, value=value)
 
 
 class SegmentFile:

@@ -147,6 +147,7 @@ def _alone(conn: Connection[Any]) -> Iterator[None]:
 def _look(conn: Connection[Any], erasure: Erasure) -> dict[str, int]:
     files = erasures.files(conn)
     _find_sessions(conn, erasure, files)
+    _find_sessions_elsewhere(erasure)
     tokens, needles = erasure.tokens, erasure.needles
     for file in files:
         erasure.counts[file.zone] += _concerned(file, tokens, needles)
@@ -159,7 +160,7 @@ def _look(conn: Connection[Any], erasure: Erasure) -> dict[str, int]:
 
 
 def _find_sessions(conn: Connection[Any], erasure: Erasure, files: list[File]) -> None:
-    """Find the user's sessions, by what the results, files and archive say; those of a listed user are on the list."""
+    """Find the user's sessions, by what the results and these files say; those of a listed user are on the list."""
     if erasure.again:
         return
     user_id, needles = erasure.user_id, Needles([erasure.user_id])
@@ -169,6 +170,13 @@ def _find_sessions(conn: Connection[Any], erasure: Erasure, files: list[File]) -
             erasure.sessions |= records.sessions(file.path, user_id, needles)
         else:
             erasure.sessions |= events.sessions(file.path, user_id)
+
+
+def _find_sessions_elsewhere(erasure: Erasure) -> None:
+    """Find those that only files say which no ledger names: the rejected zone and the archive."""
+    if erasure.again:
+        return
+    user_id, needles = erasure.user_id, Needles([erasure.user_id])
     for path in _rejected(erasure.settings):
         with suppress(FileNotFoundError):
             erasure.sessions |= records.sessions(path, user_id, needles)
@@ -198,6 +206,7 @@ def _replace_named_files(conn: Connection[Any], erasure: Erasure, attempt_id: UU
     """Write the files that the ledger names anew, and swap them in one transaction with all else that it holds."""
     looked: dict[str, Rewritten | None] = {}
     counted: dict[str, int] = {}
+    _find_sessions_elsewhere(erasure)
     for _ in range(ROUNDS):
         files = erasures.files(conn)
         before = set(erasure.sessions)

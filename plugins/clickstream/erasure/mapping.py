@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from clickstream.errors import SettingsError
@@ -21,6 +22,7 @@ KINDS = {b'"userId"': USER, b'"sessionId"': SESSION}
 LONGEST_ID = 256  # characters, as the data contract has it
 PREFIX = "erased-"
 TOKEN_DIGITS = 32
+REMEMBERED = 1 << 16  # ids, whose hashes are not made again
 
 # A string, or its beginning where the value ends within it. Read one after the other, none begins inside of another.
 STRING = rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
@@ -41,6 +43,7 @@ class Tokens:
         """
         self._key = key
         self._listed = dict(listed)
+        self._cached = lru_cache(REMEMBERED)(self._find)
         if self._listed and self.mark not in self._listed:
             raise SettingsError(
                 "The key in CLICKSTREAM_ERASURE_KEY_FILE is not the one that the erasure list (ledger.erasures) was"
@@ -58,7 +61,7 @@ class Tokens:
 
     def of_user(self, user_id: str) -> str | None:
         """The token of a listed user."""
-        return self._listed.get(self.hash(USER, user_id)) if user_id else None
+        return self._cached(USER, user_id) if user_id else None
 
     def of_session(self, session_id: str, users: Iterable[str]) -> str | None:
         """The token of a session: of a listed one, and of any that stands beside listed users.
@@ -69,7 +72,7 @@ class Tokens:
         """
         if not session_id:
             return None
-        listed = self._listed.get(self.hash(SESSION, session_id))
+        listed = self._cached(SESSION, session_id)
         if listed is not None:
             return listed
         user = min(users, default=None)
@@ -84,20 +87,7 @@ class Tokens:
 
     def value(self, value: bytes | None) -> bytes | None:
         """A record's value with the listed ids replaced; every other byte stays, whether it is JSON or not."""
-        if value is None or (b"Id" not in value and b"\\u" not in value):
-            return value
-        members = [(kind, match) for match in MEMBER.finditer(value) if match[3] and (kind := _kind(match[1]))]
-        if not members:
-            return value
-        found = [(kind, match, decode(_content(match[3]))) for kind, match in members]
-        users = {user_id: token for kind, _, user_id in found if kind == USER and (token := self.of_user(user_id))}
-        parts, end = [], 0
-        for kind, match, identifier in found:
-            token = users.get(identifier) if kind == USER else self.of_session(identifier, users.values())
-            if token is not None:
-                parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
-                end = match.end()
-        return b"".join([*parts, value[end:]]) if parts else value
+        return self.record(None, value)[1]
 
     def key(self, key: bytes | None, value: bytes | None) -> bytes | None:
         """A record's key with a listed id replaced, and any key beside a listed user: most are the sessionId.
@@ -106,12 +96,26 @@ class Tokens:
             key: The key as it was.
             value: The record's value as it was.
         """
-        if not key:
-            return key
-        text = key.decode("utf-8", "surrogateescape")
-        users = [token for user_id in users_in(value or b"") if (token := self.of_user(user_id))]
-        token = self.of_user(text) or self.of_session(text, users)
-        return key if token is None else token.encode()
+        return self.record(key, value)[0]
+
+    def record(self, key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
+        """Both at once: a record's key and value."""
+        found = _members(value)
+        users = {user_id: token for kind, _, user_id in found if kind == USER and (token := self.of_user(user_id))}
+        if key:
+            text = key.decode("utf-8", "surrogateescape")
+            token = self.of_user(text) or self.of_session(text, users.values())
+            key = key if token is None else token.encode()
+        parts, end = [], 0
+        for kind, match, identifier in found:
+            token = users.get(identifier) if kind == USER else self.of_session(identifier, users.values())
+            if token is not None and value is not None:
+                parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
+                end = match.end()
+        return key, b"".join([*parts, value[end:]]) if parts and value is not None else value
+
+    def _find(self, kind: str, identifier: str) -> str | None:
+        return self._listed.get(self.hash(kind, identifier))
 
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
@@ -128,8 +132,18 @@ def sessions_in(value: bytes) -> set[str]:
 
 
 def _identifiers(value: bytes, kind: str) -> set[str]:
-    found = {decode(_content(m[3])) for m in MEMBER.finditer(value) if m[3] and _kind(m[1]) == kind}
-    return found - {""}
+    return {identifier for of, _, identifier in _members(value) if of == kind and identifier}
+
+
+def _members(value: bytes | None) -> list[tuple[str, re.Match[bytes], str]]:
+    """Every userId and sessionId of a value: its kind, where it stands, and what it says."""
+    if value is None or (b"Id" not in value and b"\\u" not in value):
+        return []
+    return [
+        (kind, match, decode(_content(match[3])))
+        for match in MEMBER.finditer(value)
+        if match[3] and (kind := _kind(match[1]))
+    ]
 
 
 def decode(content: bytes) -> str:

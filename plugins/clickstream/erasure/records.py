@@ -77,11 +77,10 @@ def _changed(table: pa.Table, tokens: Tokens, needles: Needles) -> int:
 
 def _mapped(table: pa.Table, tokens: Tokens) -> dict[str, list[bytes | None]]:
     values = table["value"].to_pylist()
-    mapped = {"value": [tokens.value(value) for value in values]}
-    if "key" in table.schema.names:
-        keys = table["key"].to_pylist()
-        mapped["key"] = [tokens.key(key, value) for key, value in zip(keys, values, strict=True)]
-    return mapped
+    if "key" not in table.schema.names:
+        return {"value": [tokens.value(value) for value in values]}
+    both = [tokens.record(key, value) for key, value in zip(table["key"].to_pylist(), values, strict=True)]
+    return {"key": [key for key, _ in both], "value": [value for _, value in both]}
 
 
 def _without_erased(table: pa.Table, tokens: Tokens) -> pa.Table:
