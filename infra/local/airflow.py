@@ -76,13 +76,14 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         **{name: value for name, value in stack.environment.items() if name.startswith("CLICKSTREAM_")},
         "AIRFLOW_HOME": str(stack.folder / "airflow"),
         **{f"AIRFLOW__{name}": str(value) for name, value in airflow.items()},
-        "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY / 'spark_apps'}",
         "JAVA_HOME": str(java.home),
         "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
         "CLICKSTREAM_TOPIC": TOPIC,
         "CLICKSTREAM_STORAGE_URL": stack.storage_url,
         **_storage(stack, java),
         "CLICKSTREAM_METRICS_TOKEN_FILE": str(credentials.token_file(stack, "metrics_token")),
+        "CLICKSTREAM_ERASURE_KEY_FILE": str(credentials.token_file(stack, "erasure_key")),
         "CLICKSTREAM_SPARK_CDS_ARCHIVE": str(archive_path(java)),
     }
 

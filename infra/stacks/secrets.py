@@ -25,6 +25,7 @@ _KEYS = {
     "AirflowApiKey": "clickstream/airflow/api-key",
     "AirflowJwtKey": "clickstream/airflow/jwt-key",
     "MetricsToken": "clickstream/metrics-token",
+    "ErasureKey": "clickstream/erasure-key",
 }
 
 
@@ -75,7 +76,8 @@ class Secrets(Construct):
             {
                 "SMG4": "The other side of each of these is changed in the same hour, by the runbook on rotating "
                 "secrets: a role's password in PostgreSQL, a SCRAM user in Kafka, a key in Airflow. Secrets Manager "
-                "has no rotation for them that would do so."
+                "has no rotation for them that would do so. The erasure key is never changed: who was erased would not "
+                "be recognized any more."
             },
         )
 

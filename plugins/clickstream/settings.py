@@ -117,6 +117,10 @@ class Settings(MetricsSettings, PageSettings):
     ] = None
 
     retention: Retention = Field(default_factory=Retention, description="how long what is kept")
+    erasure_key_file: Annotated[
+        Path | None,
+        Field(description="path of a file with the key of the erasure list, or unset where nobody is ever erased"),
+    ] = None
 
     @field_validator("kafka_ca_file")
     @classmethod

@@ -16,7 +16,8 @@ from pyarrow import ArrowException
 from clickstream.errors import OutputMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import IO
 
 
 LOCAL = "file://"
@@ -43,6 +44,30 @@ def make_parent(path: ObjectStoragePath) -> None:
     """Make the folder of a local file; S3 has none, and asked for one it would make a bucket that is missing."""
     if path.protocol == "file":
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def files_below(root: str, *parts: str) -> list[str]:
+    """URLs of all files below a folder, in order, without those whose name begins with a dot; it need not exist."""
+    folder = at(root, *parts)
+    folder.fs.invalidate_cache()
+    found = (folder.fs.unstrip_protocol(name) for name in folder.fs.find(folder.path))
+    return sorted(url for url in found if not url.rpartition("/")[2].startswith("."))
+
+
+def replace(root: str, url: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Give a file below the root other content, durable and at once: readers see all of the old or all of the new."""
+    path = ObjectStoragePath(url)
+    beside = path.parent / f".{path.name}.new"
+    with beside.open("wb") as stream:
+        write(stream)
+    if root.startswith(LOCAL):
+        sync(root, [str(beside)])
+        _local(str(beside)).replace(_local(url))
+        (_local(url).parent / f".{path.name}.crc").unlink(missing_ok=True)  # Hadoop's, of the old content
+        sync(root, [url])
+    else:
+        path.fs.copy(beside.path, path.path)
+        beside.unlink()
 
 
 def write_json(path: ObjectStoragePath, content: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ def landed(pipeline: Pipeline) -> Pipeline:
 
 def environment(pipeline: Pipeline) -> dict[str, str]:
     return os.environ | {
-        "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY}",
+        "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY / 'spark_apps'}:{REPOSITORY}",
         "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": pipeline.settings.kafka_bootstrap_servers,
         "CLICKSTREAM_TOPIC": pipeline.settings.topic,
         "CLICKSTREAM_STORAGE_URL": pipeline.settings.storage_url,

@@ -13,15 +13,43 @@ from uuid import UUID
 
 import psycopg
 
-from clickstream import broker
+from clickstream import broker, storage
 from clickstream.aggregate import publish
 from clickstream.drain import commit, land
-from clickstream.ledger import drains, windows
+from clickstream.erasure import archive, erase, records
+from clickstream.ledger import drains, erasures, windows
 from clickstream.settings import settings
 
 
 def die(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+ERASURE: dict[str, tuple[Any, str, int]] = {  # the function before whose nth call to die
+    "in the middle of files written anew": (records, "rewrite", 1),
+    "before the erasure's transaction": (erase, "_commit", 0),
+    "in the middle of the erasure's transaction": (erasures, "swap", 0),
+    "just before the erasure's COMMIT": (erasures, "mark_committed", 0),
+    "just after the erasure's COMMIT": (erase, "_replace_other_files", 0),
+    "in the middle of the rejected zone": (erase, "_rewrite_rejected", 1),
+    "between an excerpt and its record": (storage, "replace", 0),
+    "in the middle of the archive": (archive, "_rewrite", 20),
+    "before the erasure is finished": (erasures, "finish", 0),
+}
+
+
+def die_after(module: Any, name: str, calls: int) -> None:
+    """Die before a function is called once more than this."""
+    real = getattr(module, name)
+    made: list[str] = []
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if len(made) == calls:
+            die()
+        made.append(name)
+        return real(*arguments, **named)
+
+    setattr(module, name, call)
 
 
 def main() -> None:
@@ -47,6 +75,10 @@ def main() -> None:
     elif point == "just after the drain's COMMIT":
         broker.advise_group_offsets = die
         commit.commit(conn, settings(), [UUID(argument)])
+    elif point in ERASURE:
+        module, name, calls = ERASURE[point]
+        die_after(module, name, calls)
+        erase.erase(conn, settings(), argument, "victim", dry_run=False)
     elif point == "just before the publish's COMMIT":
         windows.complete_windows = die  # type: ignore[assignment]
         publish.publish(conn, settings(), UUID(argument))

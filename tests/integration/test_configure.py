@@ -23,7 +23,15 @@ BUCKET = "s3://clickstream-zones"
 BUNDLE = "-----BEGIN CERTIFICATE-----\nof RDS\n-----END CERTIFICATE-----\n"
 ROLES = ("clickstream_owner", "clickstream_writer", "grafana_reader", "airflow")
 WITH_USER = [f"database/{role}" for role in (*ROLES, "master")] + ["kafka/pipeline", "kafka/generator"]
-PLAIN = ["airflow/fernet-key", "airflow/api-key", "airflow/jwt-key", "airflow/admin", "metrics-token", "grafana/admin"]
+PLAIN = [
+    "airflow/fernet-key",
+    "airflow/api-key",
+    "airflow/jwt-key",
+    "airflow/admin",
+    "metrics-token",
+    "erasure-key",
+    "grafana/admin",
+]
 
 
 def password(name: str) -> str:

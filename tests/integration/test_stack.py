@@ -99,7 +99,8 @@ def test_it_listens_on_loopback_only(stack: Stack) -> None:
 
 
 def test_no_secret_is_in_an_environment_or_a_command_line(stack: Stack) -> None:
-    names = (*credentials.DATABASE_ROLES, "airflow", "airflow_admin", "airflow_jwt_key", "metrics_token", "fernet_key")
+    of_airflow = ("airflow_admin", "airflow_jwt_key", "metrics_token", "fernet_key", "erasure_key")
+    names = (*credentials.DATABASE_ROLES, "airflow", *of_airflow)
     secrets = [(stack.secrets / name).read_text() for name in names]
     shown = ""
     for process in members_with_backends(stack):

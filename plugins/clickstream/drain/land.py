@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickstream import broker, storage
+from clickstream.erasure import key
 from clickstream.errors import PartitionStopped, TopicRecreated
-from clickstream.ledger import drains
+from clickstream.ledger import drains, erasures
 from clickstream.ledger.drains import Landing, Range
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from kafka import KafkaConsumer
     from psycopg import Connection
 
+    from clickstream.erasure.mapping import Tokens
     from clickstream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,18 +50,24 @@ def land(conn: Connection[Any], settings: Settings, drain_id: int, dag_run_id: s
     """Land the ranges of a drain that are still to be landed, as a new attempt.
 
     A partition that turns out to be stopped is marked so; what is before the stop is landed, and the others go on.
+    Who is on the erasure list is landed as the list says.
 
     Returns:
         The attempt, whose landings are reported to the ledger; None where the ranges were landed before.
+
+    Raises:
+        SettingsError: If there is an erasure list but not its key. Nothing was read.
     """
     ranges = drains.open_ranges(conn, drain_id)
     if not ranges:
         return None
-    attempt_id = drains.register_attempt(conn, drain_id, dag_run_id)
+    listed, erased = erasures.read(conn)
+    tokens = key.tokens(settings, listed) if listed else None
+    attempt_id = drains.register_attempt(conn, drain_id, dag_run_id, erasures_seen=erased)
     landings = []
     with broker.consumer_of(settings) as consumer, broker.admin_of(settings) as admin:
         for planned in ranges:
-            landing, stop = _land_range(consumer, settings, planned, attempt_id)
+            landing, stop = _land_range(consumer, settings, planned, attempt_id, tokens)
             if stop is not None:
                 log.error("%s", stop)
                 drains.stop(conn, planned.topic_id, planned.partition, stop)
@@ -103,7 +111,7 @@ def raw_path(settings: Settings, planned: Range, attempt_id: UUID) -> ObjectStor
 
 
 def _land_range(
-    consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID
+    consumer: KafkaConsumer, settings: Settings, planned: Range, attempt_id: UUID, tokens: Tokens | None
 ) -> tuple[Landing, PartitionStopped | None]:
     """Land a range as far as it goes: to its end, to what stops the partition, or to the limit of a file's size."""
     path = raw_path(settings, planned, attempt_id)
@@ -112,7 +120,7 @@ def _land_range(
     with SegmentFile(path, planned.topic_id, planned.partition) as segment:
         try:
             for records in reader:
-                segment.write(records)
+                segment.write(records if tokens is None else [_without_erased(record, tokens) for record in records])
                 if segment.bytes_taken >= LANDING_BYTES:
                     break
         except PartitionStopped as error:
@@ -131,6 +139,11 @@ def _land_range(
         bytes=path.stat().st_size if segment.records else None,
     )
     return landing, stop
+
+
+def _without_erased(record: Any, tokens: Tokens) -> Any:  # noqa: ANN401 - a ConsumerRecord, which has no types
+    key, value = tokens.record(record.key, record.value)
+    return record if key is record.key and value is record.value else record._replace(key=key, value=value)
 
 
 class SegmentFile:

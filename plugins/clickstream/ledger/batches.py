@@ -122,7 +122,8 @@ def register_attempt(conn: Connection[Any], batch_id: int, dag_run_id: str) -> A
         conn.execute("UPDATE ledger.attempts SET state = 'dead' WHERE batch_id = %s AND state = 'open'", [batch_id])
         number, settings = opened
         attempt = cursor.execute(
-            "INSERT INTO ledger.attempts (batch_id, attempt, dag_run_id) VALUES (%s, %s, %s)"
+            "INSERT INTO ledger.attempts (batch_id, attempt, dag_run_id, erasures_seen)"
+            " SELECT %s, %s, %s, count(*) FROM ledger.erasures WHERE kind = 'user'"
             " RETURNING attempt_id, batch_id, attempt, %s::jsonb AS settings",
             [batch_id, number, dag_run_id, Jsonb(settings)],
         ).fetchone()

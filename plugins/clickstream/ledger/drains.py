@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from clickstream.errors import StaleAttempt
+from clickstream.ledger import erasures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,16 +192,23 @@ def open_ranges(conn: Connection[Any], drain_id: int) -> list[Range]:
         ).fetchall()
 
 
-def register_attempt(conn: Connection[Any], drain_id: int, dag_run_id: str) -> UUID:
-    """A new attempt at a drain, with its own id for its own folders."""
+def register_attempt(conn: Connection[Any], drain_id: int, dag_run_id: str, *, erasures_seen: int = 0) -> UUID:
+    """A new attempt at a drain, with its own id for its own folders.
+
+    Args:
+        conn: Connection of the writer.
+        drain_id: The drain.
+        dag_run_id: The run that tries.
+        erasures_seen: Users on the erasure list that the attempt applies; with one more it can't be committed.
+    """
     with conn.transaction(), conn.cursor(row_factory=scalar_row) as cursor:
         cursor.execute("SELECT drain_id FROM ledger.drains WHERE drain_id = %s FOR UPDATE", [drain_id])
         return UUID(
             str(
                 cursor.execute(
-                    "INSERT INTO ledger.attempts (drain_id, attempt, dag_run_id)"
-                    " SELECT %s, count(*) + 1, %s FROM ledger.attempts WHERE drain_id = %s RETURNING attempt_id",
-                    [drain_id, dag_run_id, drain_id],
+                    "INSERT INTO ledger.attempts (drain_id, attempt, dag_run_id, erasures_seen)"
+                    " SELECT %s, count(*) + 1, %s, %s FROM ledger.attempts WHERE drain_id = %s RETURNING attempt_id",
+                    [drain_id, dag_run_id, erasures_seen, drain_id],
                 ).fetchone()
             )
         )
@@ -259,19 +267,24 @@ def commit(conn: Connection[Any], attempt_id: UUID, verify: Callable[[Sequence[L
         verify: Raises unless the files of these landings are as reported.
 
     Raises:
-        StaleAttempt: If a partition stood elsewhere. What could be recorded is.
+        StaleAttempt: If a partition stood elsewhere, or a user was erased since the attempt began. What could be
+            recorded is.
     """
     stale: list[str] = []
     already = 0
     advanced: list[Landing] = []
     with conn.transaction(), conn.cursor(row_factory=scalar_row) as cursor:
+        erasures.hold(conn)
+        outdated = erasures.has_grown_since(conn, attempt_id)
         for landing in _landings(conn, attempt_id):
             values = {"attempt_id": attempt_id, **vars(landing)}
-            if cursor.execute(ADVANCE, values).rowcount == 1:
+            if not outdated and cursor.execute(ADVANCE, values).rowcount == 1:
                 cursor.execute(BECOME_SEGMENT, values)
                 advanced.append(landing)
             elif cursor.execute(IS_SEGMENT, values).fetchone():
                 already += 1
+            elif outdated:
+                stale.append(f"a user was erased meanwhile, whom partition {landing.partition} may hold")
             else:
                 stale.append(
                     f"partition {landing.partition} no longer stands at {landing.first_offset}"
@@ -284,8 +297,8 @@ def commit(conn: Connection[Any], attempt_id: UUID, verify: Callable[[Sequence[L
         )
     if stale:
         raise StaleAttempt(
-            f"Attempt {attempt_id} came too late: {'; '.join(stale)}. Another attempt has landed these offsets;"
-            " nothing is to be done, the next drain goes on from the ledger."
+            f"Attempt {attempt_id} came too late: {'; '.join(stale)}. Nothing is to be done: where another"
+            " attempt has landed these offsets, the next drain goes on after them; else it lands them anew."
         )
     return Commit(recorded=len(advanced), already=already)
 

@@ -9,7 +9,7 @@ from psycopg.errors import CheckViolation
 from psycopg.rows import scalar_row
 
 from clickstream.errors import ConservationBroken, StaleAttempt, StaleBase
-from clickstream.ledger import hours
+from clickstream.ledger import erasures, hours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,16 +41,18 @@ RETURNING b.batch_id
 
 
 def record_counts(conn: Connection[Any], attempt_id: UUID, counts: Counts) -> int | None:
-    """The guarded first statement: the batch is open, and this attempt is its newest.
+    """The guarded first statement: the batch is open, this attempt is its newest, and it knows who was erased.
 
     Returns:
         The batch's id; None where this very attempt has published before (the connection died after COMMIT).
 
     Raises:
         StaleAttempt: If the batch isn't open or a newer attempt exists.
+        StaleBase: If a user was erased since the attempt began.
         ConservationBroken: If the counts don't add up to the records in the batch's segments.
     """
     values = {"attempt_id": attempt_id, **vars(counts)}
+    erasures.hold(conn)
     with conn.cursor(row_factory=scalar_row) as cursor:
         try:
             batch_id: int | None = cursor.execute(
@@ -64,6 +66,11 @@ def record_counts(conn: Connection[Any], attempt_id: UUID, counts: Counts) -> in
                 " the batch with release_batch to find the segment."
             ) from None
         if batch_id is not None:
+            if erasures.has_grown_since(conn, attempt_id):
+                raise StaleBase(
+                    f"A user was erased since attempt {attempt_id} began. Nothing was published; the next attempt reads"
+                    " anew."
+                )
             cursor.execute("UPDATE ledger.attempts SET state = 'committed' WHERE attempt_id = %s", [attempt_id])
             return batch_id
         state = cursor.execute("SELECT state FROM ledger.attempts WHERE attempt_id = %s", [attempt_id]).fetchone()

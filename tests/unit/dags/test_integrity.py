@@ -22,6 +22,7 @@ DAGS = {
     "declare_loss": None,
     "release_batch": None,
     "refill_from_archive": None,
+    "erase_user": None,
     "provision_infrastructure": None,
     "teardown_infrastructure": None,
 }
@@ -70,7 +71,7 @@ def parse(home: Path, **settings: str) -> dict[str, Any]:
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
+            "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY / 'spark_apps'}",
         }
         | settings,
         check=True,
@@ -113,7 +114,7 @@ def test_the_runbook_is_shown_and_every_param_is_explained(parsed: dict[str, Any
         assert schema["type"]
 
 
-REMEDIES = ("declare_loss", "release_batch", "refill_from_archive")
+REMEDIES = ("declare_loss", "release_batch", "refill_from_archive", "erase_user")
 INFRASTRUCTURE = ("provision_infrastructure", "teardown_infrastructure")
 
 

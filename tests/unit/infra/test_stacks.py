@@ -185,7 +185,7 @@ def test_the_database_is_private_encrypted_and_speaks_tls_only(assembly: Assembl
 
 def test_every_secret_is_generated_and_none_is_in_a_template(assembly: Assembly) -> None:
     secrets = dict(assembly.resources("AWS::SecretsManager::Secret"))
-    assert len(secrets) == 13
+    assert len(secrets) == 14
     for secret in secrets.values():
         assert secret["GenerateSecretString"]["PasswordLength"] >= 30
         assert "SecretString" not in secret

@@ -27,7 +27,7 @@ def test_every_resource_has_a_price_or_is_free(templates: dict[str, Path], profi
 def test_what_costs_most_stands_first_and_equal_things_are_one_line(templates: dict[str, Path]) -> None:
     first, *others = monthly_cost(Assembly(templates["small"]).template(STACKS[0]), region=REGION).lines
     assert (first.label, int(first.quantity)) == ("host t3.large", 730)
-    assert [int(line.quantity) for line in others if line.label == "secret"] == [13]
+    assert [int(line.quantity) for line in others if line.label == "secret"] == [14]
 
 
 def test_two_zones_cost_twice() -> None:

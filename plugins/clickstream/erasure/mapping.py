@@ -1,0 +1,194 @@
+"""What the erasure list makes of a record: a function of the record, the key and the list, and of nothing else.
+
+So a copy that arrives later, from Kafka or the archive, becomes byte for byte what the first one has become, and counts
+as its duplicate.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from clickstream.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+USER, SESSION = "user", "session"
+KINDS = {b'"userId"': USER, b'"sessionId"': SESSION}
+LONGEST_ID = 256  # characters, as the data contract has it
+PREFIX = "erased-"
+TOKEN_DIGITS = 32
+REMEMBERED = 1 << 16  # ids, whose hashes are not made again
+
+# A string, or its beginning where the value ends within it. Read one after the other, none begins inside of another.
+STRING = rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
+MEMBER = re.compile(rb"(?s)(" + STRING + rb")(?:([ \t\n\r]*:[ \t\n\r]*)(" + STRING + rb"))?")
+ESCAPES = re.compile(r'(?:\\u[0-9A-Fa-f]{4})+|\\["\\/bfnrt]')
+SOUND = re.compile(r'(?:[^\x00-\x1f\\]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+')
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Tokens:
+    """The list: keyed hashes of ids, and what stands for each."""
+
+    def __init__(self, key: bytes, listed: Mapping[bytes, str]) -> None:
+        """Take the key and the rows of the list.
+
+        Raises:
+            SettingsError: If the rows were made with another key: every id would go unrecognized.
+        """
+        self._key = key
+        self._listed = dict(listed)
+        self._cached = lru_cache(REMEMBERED)(self._find)
+        if self._listed and self.mark not in self._listed:
+            raise SettingsError(
+                "The key in CLICKSTREAM_ERASURE_KEY_FILE is not the one that the erasure list (ledger.erasures) was"
+                " made with, so nobody on it would be recognized. Restore that key; a new one can't replace it."
+            )
+
+    @property
+    def mark(self) -> bytes:
+        """A hash that every list has, of no id: it tells whether the key is the right one."""
+        return self.hash(SESSION, "")
+
+    def hash(self, kind: str, identifier: str) -> bytes:
+        """The 32 bytes under which an id is listed."""
+        return self._digest(f"{kind}:{identifier}")
+
+    def of_user(self, user_id: str) -> str | None:
+        """The token of a listed user."""
+        return self._cached(USER, user_id) if user_id else None
+
+    def of_session(self, session_id: str, users: Iterable[str]) -> str | None:
+        """The token of a session: of a listed one, and of any that stands beside listed users.
+
+        Args:
+            session_id: The sessionId.
+            users: Tokens of the listed users beside it, if any.
+        """
+        if not session_id:
+            return None
+        listed = self._cached(SESSION, session_id)
+        if listed is not None:
+            return listed
+        user = min(users, default=None)
+        return None if user is None else self.derive(user, session_id)
+
+    def derive(self, user: str, session_id: str) -> str:
+        """What stands for a session of an erased user, whether it is listed or not: the same at every time and place.
+
+        Only who has both the key and the user's random token can tell that it is this session.
+        """
+        return PREFIX + self._digest(f"token:{user}:{session_id}").hex()[:TOKEN_DIGITS]
+
+    def value(self, value: bytes | None) -> bytes | None:
+        """A record's value with the listed ids replaced; every other byte stays, whether it is JSON or not."""
+        return self.record(None, value)[1]
+
+    def key(self, key: bytes | None, value: bytes | None) -> bytes | None:
+        """A record's key with a listed id replaced, and any key beside a listed user: most are the sessionId.
+
+        Args:
+            key: The key as it was.
+            value: The record's value as it was.
+        """
+        return self.record(key, value)[0]
+
+    def record(self, key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
+        """Both at once: a record's key and value."""
+        found = _members(value)
+        users = {user_id: token for kind, _, user_id in found if kind == USER and (token := self.of_user(user_id))}
+        if key:
+            text = key.decode("utf-8", "surrogateescape")
+            token = self.of_user(text) or self.of_session(text, users.values())
+            key = key if token is None else token.encode()
+        parts, end = [], 0
+        for kind, match, identifier in found:
+            token = users.get(identifier) if kind == USER else self.of_session(identifier, users.values())
+            if token is not None and value is not None:
+                parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
+                end = match.end()
+        return key, b"".join([*parts, value[end:]]) if parts and value is not None else value
+
+    def _find(self, kind: str, identifier: str) -> str | None:
+        return self._listed.get(self.hash(kind, identifier))
+
+    def _digest(self, text: str) -> bytes:
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def users_in(value: bytes) -> set[str]:
+    """Every userId in a value."""
+    return _identifiers(value, USER)
+
+
+def sessions_in(value: bytes) -> set[str]:
+    """Every sessionId in a value."""
+    return _identifiers(value, SESSION)
+
+
+def _identifiers(value: bytes, kind: str) -> set[str]:
+    return {identifier for of, _, identifier in _members(value) if of == kind and identifier}
+
+
+def _members(value: bytes | None) -> list[tuple[str, re.Match[bytes], str]]:
+    """Every userId and sessionId of a value: its kind, where it stands, and what it says."""
+    if value is None or (b"Id" not in value and b"\\u" not in value):
+        return []
+    return [
+        (kind, match, decode(_content(match[3])))
+        for match in MEMBER.finditer(value)
+        if match[3] and (kind := _kind(match[1]))
+    ]
+
+
+def decode(content: bytes) -> str:
+    """The text of a string's content, as far as it is UTF-8 and JSON; what is not stands as it is."""
+    text = content.decode("utf-8", "surrogateescape")
+    return ESCAPES.sub(lambda run: str(json.loads(f'"{run[0]}"')), text) if "\\" in text else text
+
+
+def _kind(literal: bytes) -> str | None:
+    kind = KINDS.get(literal)
+    if kind is None and b"\\u" in literal:
+        kind = KINDS.get(f'"{decode(_content(literal))}"'.encode("utf-8", "surrogatepass"))
+    return kind
+
+
+def _content(literal: bytes) -> bytes:
+    return literal[1:-1] if _is_closed(literal) else literal[1:]
+
+
+def _is_closed(literal: bytes) -> bool:
+    if len(literal) == 1 or not literal.endswith(b'"'):
+        return False
+    inner = literal[1:-1]
+    return (len(inner) - len(inner.rstrip(b"\\"))) % 2 == 0
+
+
+def _spell(token: str, literal: bytes, identifier: str) -> bytes:
+    """A token in place of a literal, with its faults: a record that was rejected for them stays so when it comes again.
+
+    Longer than an id may be, no UTF-8, no JSON, with a NUL: each of these shows in the token too.
+    """
+    content = _content(literal)
+    filled = token.ljust(LONGEST_ID + 1, "-") if len(identifier) > LONGEST_ID else token
+    fault = b""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        fault = content[error.start : error.end]
+    else:
+        sound = SOUND.match(text)
+        rest = text[sound.end() if sound else 0 :]
+        if rest:
+            fault = b"\\q" if rest[0] == "\\" else rest[0].encode()
+        elif LONE_SURROGATE.search(identifier):
+            fault = b"\\ud800"
+        elif "\0" in identifier:
+            fault = b"\\u0000"
+    return b'"' + filled.encode() + fault + (b'"' if _is_closed(literal) else b"")

@@ -1,0 +1,156 @@
+"""A user who is everywhere, and the search for what is left of her."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from clickstream.erasure import erase, key
+from clickstream.erasure.mapping import Tokens
+from clickstream.ledger import erasures
+from tests import oracle
+from tests.archive import archive
+from tests.pipeline import RUN, Pipeline
+from tests.records import event, purchase
+
+USER = "änn/é@example.org"
+SESSIONS = ("hers-one", "hers-tẅo", "shared-session")
+REJECTED_SESSIONS = ("hers-rejected", "hers-" + 300 * "x")
+IDS = (USER, *SESSIONS, *REJECTED_SESSIONS)
+Values = list[tuple[int, bytes | None]]
+
+
+def at(minutes: int) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+
+
+def hers() -> list[dict[str, object]]:
+    """Her events of two hours, with amounts that the decimal column doesn't keep as they are written."""
+    events = [
+        event(eventId=f"hers-{n}", userId=USER, sessionId=SESSIONS[n % 3], eventTime=at(5 * n), page=f"/{n}")
+        for n in range(20)
+    ]
+    amounts = ("007.50", "0.5", "00", "000000000000000001.000001", "999999999999999999.999999", "10")
+    return events + [
+        purchase(eventId=f"bought-{n}", userId=USER, sessionId=SESSIONS[0], eventTime=at(n), amount=amount)
+        for n, amount in enumerate(amounts)
+    ]
+
+
+def others() -> list[dict[str, object]]:
+    """Events of others, some in a session with her, some with her id as another field."""
+    events = [
+        event(eventId=f"other-{n}", userId=f"u{n % 7}", sessionId=f"s{n % 11}", eventTime=at(3 * n)) for n in range(60)
+    ]
+    return events + [
+        event(eventId=f"shared-{n}", userId="before-login", sessionId=SESSIONS[2], eventTime=at(7 * n))
+        for n in range(9)
+    ]
+
+
+def rejected() -> list[bytes]:
+    """Records of hers that are no events, each for another reason."""
+    late = event(eventId="old", userId=USER, sessionId=SESSIONS[1], eventTime=at(60 * 24 * 3))
+    return [
+        json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[0], eventType="JUMP")).encode(),
+        json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[1])).encode(),
+        json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[0]), ensure_ascii=False).encode() + b"\xff",
+        json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[0]), ensure_ascii=False).encode()[:-30],
+        json.dumps([{"deep": {"userId": USER, "sessionId": REJECTED_SESSIONS[0]}}]).encode(),
+        json.dumps(late).encode(),
+    ]
+
+
+def spread(documents: Iterable[dict[str, object]], *, ensure_ascii: bool = True) -> Values:
+    return [(n % 2, json.dumps(one, ensure_ascii=ensure_ascii).encode()) for n, one in enumerate(documents)]
+
+
+def use_key(pipeline: Pipeline) -> None:
+    file = Path(pipeline.settings.storage_url.removeprefix("file://")).parent / f"{pipeline.settings.topic}.key"
+    if not file.exists():
+        file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+    pipeline.use(erasure_key_file=file)
+
+
+def erased(pipeline: Pipeline, user_id: str = USER, *, dry_run: bool = False) -> dict[str, int]:
+    return erase.erase(pipeline.conn, pipeline.settings, user_id, RUN, dry_run=dry_run)
+
+
+def tokens(pipeline: Pipeline) -> Tokens:
+    return key.tokens(pipeline.settings, erasures.listed(pipeline.conn))
+
+
+def mapped_log(pipeline: Pipeline, records: Iterable[oracle.Record] | None = None) -> list[oracle.Record]:
+    """What the pipeline is to make of the log: the records as the list makes them."""
+    of_list = tokens(pipeline)
+    log = pipeline.log() if records is None else records
+    return [replace(one, key=of_list.key(one.key, one.value), value=of_list.value(one.value)) for one in log]
+
+
+def archive_all(pipeline: Pipeline, values: Values) -> None:
+    archive(pipeline, values)
+
+
+def remove(pipeline: Pipeline) -> None:
+    """Do what the sweep does once the grace is over."""
+    for (path,) in pipeline.conn.execute("DELETE FROM ledger.removals RETURNING path").fetchall():
+        local = Path(path.removeprefix("file://"))
+        if path.endswith("/"):
+            shutil.rmtree(local, ignore_errors=True)
+        else:
+            local.unlink()
+
+
+def left_in_files(pipeline: Pipeline, ids: Iterable[str] = IDS) -> list[tuple[str, str]]:
+    """Files below the storage folder that hold an id, in their bytes or in what their columns say."""
+    found = []
+    for path in Path(pipeline.settings.storage_url.removeprefix("file://")).rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.suffix == ".parquet":
+                content += b"".join(_cells(path))
+            found += [(str(path), one) for one in ids if any(text in content for text in _spellings(one))]
+    return found
+
+
+def _cells(path: Path) -> Iterable[bytes]:
+    for column in pq.ParquetFile(path).read().columns:
+        for cell in column.to_pylist():
+            yield cell if isinstance(cell, bytes) else str(cell).encode("utf-8", "surrogatepass")
+
+
+def _spellings(identifier: str) -> set[bytes]:
+    return {identifier.encode(), json.dumps(identifier)[1:-1].encode(), json.dumps(identifier)[1:-1].upper().encode()}
+
+
+def dump(pipeline: Pipeline) -> dict[str, list[str]]:
+    """Every row of both schemas, as text."""
+    tables = pipeline.conn.execute(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('ledger', 'analytics')"
+    ).fetchall()
+    return {
+        name: sorted(row for (row,) in pipeline.conn.execute(f"SELECT t::text FROM {name} t").fetchall())
+        for (name,) in tables
+    }
+
+
+def left_in_database(pipeline: Pipeline, ids: Iterable[str] = IDS) -> list[tuple[str, str]]:
+    return [
+        (name, one)
+        for name, rows in dump(pipeline).items()
+        for one in ids
+        if any(text.decode() in row for row in rows for text in _spellings(one))
+    ]
+
+
+def assert_gone(pipeline: Pipeline, ids: Iterable[str] = IDS) -> None:
+    remove(pipeline)
+    assert left_in_database(pipeline, ids) == []
+    assert left_in_files(pipeline, ids) == []

@@ -1,0 +1,337 @@
+"""A user who is erased is nowhere any more, no number has changed, and nothing brings her back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from clickstream.drain import land
+from clickstream.erasure import erase
+from clickstream.errors import OutputMismatch, RemedyRefused, SettingsError, StaleAttempt, StaleBase
+from clickstream.ledger import drains, erasures
+from clickstream.remedies import refill
+from tests import erasing
+from tests.erasing import IDS, USER, assert_gone, erased, mapped_log
+from tests.integration.test_drain_and_aggregate import values
+from tests.pipeline import TABLES, Pipeline
+from tests.records import event
+
+TOKEN = re.compile("erased-[0-9a-f]{32}")
+
+
+@pytest.fixture
+def known(pipeline: Pipeline, spark: SparkSession) -> Pipeline:
+    """A user who is in two batches, a segment that waits, the archive, and the rejected zone."""
+    erasing.use_key(pipeline)
+    pipeline.create_topic()
+    hers, others = erasing.spread(erasing.hers()), erasing.spread(erasing.others())
+    pipeline.produce([*hers[:15], *others])
+    erasing.archive_all(pipeline, [*hers, *others])
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.produce([*hers[10:], *[(0, value) for value in erasing.rejected()]])
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    pipeline.produce(erasing.spread(erasing.hers()[:4], ensure_ascii=False))
+    pipeline.drain_all()
+    assert {user for _, user in erasing.left_in_files(pipeline)} == set(IDS)
+    return pipeline
+
+
+def tables(pipeline: Pipeline) -> dict[str, Any]:
+    return {name: pipeline.table(name) for name in TABLES}
+
+
+def without_ids(rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Rows with one word for every id and token, so that what differs are numbers."""
+    ids = re.compile("|".join([TOKEN.pattern + "-*", *map(re.escape, IDS)]))
+    return {name: sorted(ids.sub("?", row) for row in table) for name, table in rows.items()}
+
+
+def test_she_is_nowhere_and_no_number_has_changed(known: Pipeline, spark: SparkSession) -> None:
+    before, sessions = erasing.dump(known), known.table("sessions")
+    counts = erased(known)
+    after = erasing.dump(known)
+    for name in before:
+        if name.startswith("analytics.") or name in {"ledger.batches", "ledger.partitions", "ledger.rejected_counts"}:
+            assert without_ids({name: after[name]}) == without_ids({name: before[name]}), name
+    of_list = erasing.tokens(known)
+    assert known.table("sessions") == {
+        of_list.of_session(session, []) or session: row | {"user_id": of_list.of_user(row["user_id"]) or row["user_id"]}
+        for session, row in sessions.items()
+    }
+    assert counts == {
+        "raw": 50, "events": 26 + 9, "rejected": 5, "archive": 26 + 9,
+        "sessions": 3, "session_hours": counts["session_hours"], "users_by_hour": counts["users_by_hour"],
+        "published_days": 0,
+    }  # fmt: skip
+    assert_gone(known)
+    assert known.unaccounted() == {}
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    assert known.one("SELECT finished_at >= committed_at FROM ledger.erasure_requests") is True
+    assert known.one("SELECT counts FROM ledger.erasure_requests") == counts
+    assert_gone(known)
+
+
+def test_a_dry_run_counts_the_same_and_changes_nothing(known: Pipeline) -> None:
+    before, files = erasing.dump(known), erasing.left_in_files(known)
+    would = erased(known, dry_run=True)
+    assert erasing.dump(known) == before
+    assert erasing.left_in_files(known) == files
+    assert {**would, "published_days": 0} == erased(known)
+    assert all(count == 0 for count in erased(known, dry_run=True).values())
+
+
+def test_nothing_brings_her_back(known: Pipeline, spark: SparkSession) -> None:
+    log = known.log()
+    erased(known)
+    known.aggregate_all(spark)
+    accepted = known.dispositions()["accepted"]
+    known.produce([(record.partition, record.value) for record in log], headers=[("clickstream-load", b"historic")])
+    span = refill.Span.parse(erasing.at(200), erasing.at(0))
+    assert refill.refill(known.conn, known.settings, span, producer_id=None, dry_run=False).records >= 70
+    known.drain_all()
+    known.aggregate_all(spark)
+    assert known.dispositions()["accepted"] == accepted + 1  # what was late the first time is historic the second
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known)
+
+
+def test_a_recreated_topic_counts_as_duplicates(known: Pipeline, spark: SparkSession) -> None:
+    values_of_log = [(record.partition, record.value) for record in known.log()]
+    erased(known)
+    known.aggregate_all(spark)
+    before, accepted = tables(known), known.dispositions()["accepted"]
+    known.delete_topic()
+    known.create_topic()
+    known.plan()
+    for row in drains.progress(known.conn, known.settings.topic):
+        lost = drains.Range(
+            topic=row.topic, topic_id=row.topic_id, partition=row.partition, first_offset=row.next_offset,
+            end_offset=row.next_offset,
+        )  # fmt: skip
+        drains.declare_lost(known.conn, lost, kind="recreated", reason="test", dag_run_id="test", close=True)
+    known.produce(values_of_log)
+    known.drain_all()
+    known.aggregate_all(spark)
+    assert known.dispositions()["accepted"] == accepted
+    assert tables(known) == before
+    assert_gone(known)
+
+
+def test_she_comes_back_in_a_session_of_her_own(known: Pipeline, spark: SparkSession) -> None:
+    erased(known)
+    new = [event(eventId=f"new-{n}", userId=USER, sessionId="a new one", eventTime=erasing.at(n)) for n in range(4)]
+    known.produce(erasing.spread(new))
+    known.drain_all()
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known, [*IDS, "a new one"])
+
+
+def test_an_attempt_that_began_before_does_not_commit(known: Pipeline, spark: SparkSession) -> None:
+    known.produce(erasing.spread(erasing.hers()[:6]))
+    landed = [known.land(drain_id) for drain_id in known.plan()]
+    transformed = known.attempt(spark)
+    assert transformed is not None
+    erased(known)
+    with pytest.raises(StaleAttempt, match="a user was erased meanwhile"):
+        known.commit(landed)
+    with pytest.raises(StaleBase, match="A user was erased"):
+        known.publish(transformed)
+    known.drain_all()
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known)
+
+
+def back(pipeline: Pipeline) -> bool:
+    """Whether she is in the database, or in a file that the ledger names."""
+    named = {file.path.removeprefix("file://") for file in erasures.files(pipeline.conn)}
+    in_files = {user for path, user in erasing.left_in_files(pipeline) if path in named}
+    return USER in in_files | {user for _, user in erasing.left_in_database(pipeline)}
+
+
+def test_without_the_guard_of_drains_she_would_be_back(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    known.produce(erasing.spread(erasing.hers()[:6]))
+    landed = [known.land(drain_id) for drain_id in known.plan()]
+    erased(known)
+    assert not back(known)
+    monkeypatch.setattr(erasures, "has_grown_since", lambda *_: False)
+    known.commit(landed)
+    assert back(known)
+
+
+def test_without_the_guard_of_batches_she_would_be_back(
+    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.aggregate_all(spark)
+    alone = event(eventId="x", userId=USER, sessionId="hers-one", eventTime=erasing.at(600))
+    known.produce(erasing.spread([alone]))  # in an hour without files, which no other guard looks at
+    known.drain_all()
+    transformed = known.attempt(spark)
+    assert transformed is not None
+    erased(known)
+    assert not back(known)
+    with pytest.raises(StaleBase):
+        known.publish(transformed)
+    monkeypatch.setattr(erasures, "has_grown_since", lambda *_: False)
+    known.publish(transformed)
+    assert back(known)
+
+
+def test_attempts_that_committed_before_may_say_so_again(known: Pipeline, spark: SparkSession) -> None:
+    known.produce(erasing.spread(erasing.hers()[:6]))
+    landed = [known.land(drain_id) for drain_id in known.plan()]
+    known.commit(landed)
+    attempt_id = known.attempt(spark)
+    assert attempt_id is not None
+    known.publish(attempt_id)
+    erased(known)
+    assert known.commit(landed) == 2
+    assert known.publish(attempt_id) is False
+
+
+def test_what_is_landed_while_it_reads_is_read_too(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = erase._commit
+    rounds: list[bool] = []
+
+    def late(*arguments: Any) -> bool:
+        if not rounds:
+            known.produce(
+                erasing.spread([event(eventId="x", userId=USER, sessionId="the last", eventTime=erasing.at(0))])
+                + erasing.spread([event(eventId="y", userId="u1", sessionId="the last", eventTime=erasing.at(0))])
+            )
+            known.drain_all()
+        rounds.append(commit(*arguments))
+        return rounds[-1]
+
+    monkeypatch.setattr(erase, "_commit", late)
+    erased(known)
+    assert rounds == [False, True]
+    assert_gone(known, [*IDS, "the last"])
+
+
+def test_files_that_come_faster_than_they_are_read(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erase, "_commit", lambda *_: False)
+    before = tables(known)
+    with pytest.raises(RemedyRefused, match="10 times in a row"):
+        erased(known)
+    assert tables(known) == before
+
+
+def test_a_second_user_and_the_first_one_again(known: Pipeline, spark: SparkSession) -> None:
+    erased(known)
+    erased(known, "u3")
+    assert known.one("SELECT count(*) FROM ledger.erasures WHERE kind = 'user'") == 2
+    assert sum(erased(known).values()) == 0
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known, [*IDS, '"u3"'])
+
+
+def test_two_at_once(known: Pipeline) -> None:
+    with known.connect() as other:
+        erasures.enter(other)
+        with pytest.raises(RemedyRefused, match="Another erasure is running"):
+            erased(known)
+    assert erased(known)["raw"] > 0
+
+
+def test_nobody_of_that_name(known: Pipeline) -> None:
+    before = erasing.dump(known)
+    assert sum(erased(known, "nobody").values()) == 0
+    after = erasing.dump(known)
+    for table in ("ledger.segments", "ledger.event_files", "analytics.sessions"):
+        assert after[table] == before[table]
+
+
+@pytest.mark.parametrize("user_id", ["", "x" * 257, "a\0b", "a\ud800"])
+def test_ids_that_no_event_has(pipeline: Pipeline, user_id: str) -> None:
+    with pytest.raises(RemedyRefused, match="1 to 256 characters"):
+        erased(pipeline, user_id)
+
+
+def test_without_a_key_nobody_is_erased_and_the_list_is_not_ignored(known: Pipeline, tmp_path: Path) -> None:
+    key = known.settings.erasure_key_file
+    known.use(erasure_key_file=None)
+    with pytest.raises(SettingsError, match="only be erased, and kept out, with a key"):
+        erased(known)
+    known.use(erasure_key_file=key)
+    erased(known)
+    known.produce(erasing.spread(erasing.hers()[:2]))
+    drain_ids = known.plan()
+    attempts = known.one("SELECT count(*) FROM ledger.attempts")
+    for wrong, message in (
+        (None, "is not set, but users were erased"),
+        (tmp_path / "missing", "can't be read"),
+        (file_with(tmp_path / "short", "short"), "has 5 characters"),
+        (file_with(tmp_path / "other", "x" * 32), "is not the one"),
+    ):
+        known.use(erasure_key_file=wrong)
+        with pytest.raises(SettingsError, match=message):
+            known.land(drain_ids[0])
+        with pytest.raises(SettingsError, match=message):
+            erased(known)
+    assert known.one("SELECT count(*) FROM ledger.attempts") == attempts
+
+
+def file_with(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def test_events_whose_columns_do_not_give_their_fingerprint(known: Pipeline) -> None:
+    (path, *_), *_ = known.conn.execute(
+        "SELECT path FROM ledger.event_files WHERE live ORDER BY records DESC LIMIT 1"
+    ).fetchall()
+    local = path.removeprefix("file://")
+    table = pq.ParquetFile(local).read()
+    pages = pa.array(["/forged"] * table.num_rows)
+    pq.write_table(table.set_column(table.schema.get_field_index("page"), "page", pages), local)
+    before = erasing.dump(known)
+    with pytest.raises(OutputMismatch, match=r"part-.*does not have the fingerprint of its columns"):
+        erased(known)
+    after = erasing.dump(known)
+    assert {name for name in after if after[name] != before[name]} == {
+        "ledger.erasure_requests",
+        "ledger.rewrites",
+    }
+
+
+def test_a_log_names_nobody(known: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="clickstream")
+    erased(known)
+    assert "committed" in caplog.text
+    assert not [one for one in IDS if one in caplog.text]
+
+
+def test_nothing_is_mapped_while_nobody_is_erased(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(land, "_without_erased", None)
+    pipeline.create_topic()
+    pipeline.produce(values(10))
+    assert pipeline.drain() == 2
+
+
+def test_grafana_does_not_see_the_list(known: Pipeline) -> None:
+    erased(known)
+    password = (known.stack.secrets / "grafana_reader").read_text()
+    with (
+        psycopg.connect(
+            host="127.0.0.1",
+            port=known.stack.ports.postgres,
+            dbname=known.settings.topic,
+            user="grafana_reader",
+            password=password,
+        ) as reader,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        reader.execute("SELECT * FROM ledger.erasures")
