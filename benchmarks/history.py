@@ -189,8 +189,10 @@ def _vacuum(conn: Connection[Any], table: str) -> None:
 
 def _size(conn: Connection[Any], table: str) -> str:
     found = conn.execute(
-        "SELECT reltuples::bigint, pg_size_pretty(pg_total_relation_size(oid)) FROM pg_class WHERE oid = %s::regclass",
-        [table],
+        "SELECT sum(reltuples)::bigint, pg_size_pretty(sum(pg_total_relation_size(c.oid)))"
+        " FROM pg_class c WHERE c.relkind = 'r'"
+        " AND (c.oid = %(table)s::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s)))",
+        {"table": table},
     ).fetchone()
     rows, size = found or (0, "")
     return f"{table}: {rows:,} rows, {size} with indexes"
@@ -258,7 +260,8 @@ def _without_indexes(conn: Connection[Any], table: str) -> Iterator[None]:
         [table],
     ).fetchall()
     indexes = conn.execute(
-        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index i"
+        "SELECT indexrelid::regclass::text, regexp_replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ')"
+        " FROM pg_index i"
         " WHERE indrelid = ('analytics.' || %s)::regclass"
         " AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)",
         [table],

@@ -488,7 +488,8 @@ def test_a_panel_of_24_hours_reads_no_table_of_a_month_as_a_whole(conn: psycopg.
     until = FIRST + 30 * DAY
     literals = {"since": f"'{until - DAY}'::timestamptz", "until": f"'{until}'::timestamptz"}
     literals["window"] = "window_start >= {since} AND window_start < {until}".format(**literals)
-    tables = {name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'analytics'")}
+    filled = "SELECT relname FROM pg_class WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'r'"
+    tables = {name for (name,) in conn.execute(f"{filled} AND reltuples > 0")}
     whole = {}
     for panel in PANELS:
         query = panel.format(**literals)
@@ -502,6 +503,6 @@ def test_a_panel_of_24_hours_reads_no_table_of_a_month_as_a_whole(conn: psycopg.
                 )
             }
         ((plan,),) = conn.execute(f"EXPLAIN (FORMAT JSON) {query}").fetchall()
-        whole[panel] = (scanned(plan[0]["Plan"]) & tables) | counted
+        whole[panel] = (scanned(plan[0]["Plan"]) | counted) & tables
         assert found, panel
     assert {panel: names for panel, names in whole.items() if names} == {}

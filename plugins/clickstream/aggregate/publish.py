@@ -104,9 +104,10 @@ def _publish_tables(
         return
     staged = {name: _stage(conn, name, files) for name, files in tables.items()}
     traffic = staged.pop(windows.TRAFFIC)
-    sessions.replace_session_hours(conn, staged.pop("session_hours"), window_minutes)
-    sessions.add_users(conn, staged.pop("users_by_hour"))
+    hours, users = staged.pop("session_hours"), staged.pop("users_by_hour")
     windows.replace_windows(conn, batch_id, traffic, staged.values())
+    sessions.replace_session_hours(conn, hours, window_minutes)
+    sessions.add_users(conn, users)
 
 
 def _stage(conn: Connection[Any], name: str, files: Sequence[Mapping[str, Any]]) -> staging.Staged:

@@ -46,10 +46,11 @@ ON CONFLICT (session_id) DO UPDATE SET
     entry_page = excluded.entry_page, exit_page = excluded.exit_page, bounced = excluded.bounced
 """
 
+# Windows that retention has removed stay removed, even if a session goes on that started in one.
 COUNT_BY_WINDOW = """
 MERGE INTO analytics.sessions_by_window w USING (
-    SELECT date_bin(width.minutes * interval '1 minute', s.started_at, 'epoch') AS window_start, width.minutes,
-           d.dimension, d.value, sum(s.sign) AS sessions, sum(s.sign * s.bounced::int) AS bounced,
+    SELECT t.window_start, t.window_minutes AS minutes, d.dimension, d.value, sum(s.sign) AS sessions,
+           sum(s.sign * s.bounced::int) AS bounced,
            sum(s.sign * (s.add_to_carts > 0)::int) AS carted, sum(s.sign * (s.purchases > 0)::int) AS purchased,
            sum(s.sign * s.page_views) AS page_views,
            sum(s.sign * extract(epoch FROM s.ended_at - s.started_at)) AS seconds
@@ -58,6 +59,9 @@ MERGE INTO analytics.sessions_by_window w USING (
         UNION ALL
         SELECT -1, * FROM previous_sessions) s
     CROSS JOIN unnest(%(window_minutes)s::smallint[]) width (minutes)
+    JOIN analytics.traffic_by_window t
+      ON t.window_minutes = width.minutes
+     AND t.window_start = date_bin(width.minutes * interval '1 minute', s.started_at, 'epoch')
     CROSS JOIN LATERAL (VALUES
         ('all', ''), ('device', s.device), ('region', s.region),
         ('entry_page', s.entry_page), ('exit_page', s.exit_page)
@@ -83,7 +87,7 @@ def replace_session_hours(conn: Connection[Any], hours: Staged, window_minutes: 
     """Publish what sessions did in an hour, then fold these sessions, and count them by the window they start in.
 
     Args:
-        conn: Connection in the publishing transaction, after `lock_analytics`.
+        conn: Connection in the publishing transaction, after `lock_analytics` and `windows.replace_windows`.
         hours: Staged rows of `session_hours`, each replacing what the session had in the hour.
         window_minutes: The widths of the windows.
     """
