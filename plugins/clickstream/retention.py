@@ -35,6 +35,7 @@ class AtLeast:
 
 
 _RECOMPUTED = "as long as an hour's events are kept, a late event changes what is counted of it"
+_NAMED = "a batch whose files are still there keeps a row of its own"
 RULES = (
     AtLeast(longer="windows_5_days", shorter="events_days", since=_RECOMPUTED),
     AtLeast(longer="windows_60_days", shorter="events_days", since=_RECOMPUTED),
@@ -45,6 +46,8 @@ RULES = (
     AtLeast(
         longer="ledger_days", shorter="raw_days", since="a landed file without its segment's row could not be explained"
     ),
+    AtLeast(longer="ledger_days", shorter="rejected_days", since=_NAMED),
+    AtLeast(longer="ledger_days", shorter="attempts_days", since=_NAMED),
     AtLeast(
         longer="raw_days", shorter="kafka_days", since="of a record's two copies Kafka's must not be the last one left"
     ),

@@ -19,6 +19,8 @@ DAGS = {
     "drain_clickstream": "* * * * *",
     "aggregate_clickstream": "*/5 * * * *",
     "check_health": "*/5 * * * *",
+    "maintain_storage": "23 1 * * *",
+    "compact_events": "17 * * * *",
     "declare_loss": None,
     "release_batch": None,
     "refill_from_archive": None,
