@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import time
@@ -235,6 +236,39 @@ def test_a_remedy_without_need_is_refused_with_the_reason(
         assert api.wait_for_run(dag_id, api.trigger(dag_id, conf)) == "failed"
     logs = (running.folder / "airflow" / "logs" / f"dag_id={dag_id}").rglob("*.log")
     assert any(reason in log.read_text(encoding="utf-8") for log in logs)
+
+
+def test_a_user_is_looked_for_and_the_log_names_nobody(published: Pipeline) -> None:
+    user = published.one("SELECT user_id FROM analytics.sessions LIMIT 1")
+    with AirflowApi(published.stack) as api:
+        api.wait_for_dag("erase_user")
+        api.call("PATCH", "/dags/erase_user", json={"is_paused": False})
+        run_id = api.trigger("erase_user", {"user_id": user, "dry_run": True})
+        assert api.wait_for_run("erase_user", run_id) == "success"
+        path = f"/dags/erase_user/dagRuns/{quote(run_id)}/taskInstances/erase/xcomEntries/return_value"
+        counts = api.call("GET", path)["value"]
+        refused = api.trigger("erase_user", {"user_id": user, "confirm": f"{user}x", "dry_run": False})
+        assert api.wait_for_run("erase_user", refused) == "failed"
+    assert dict(json.loads(counts) if isinstance(counts, str) else counts)["events"] > 0
+    logs = list((published.stack.folder / "airflow" / "logs" / "dag_id=erase_user").rglob("*.log"))
+    assert logs
+    assert not [log for log in logs if user in log.read_text(encoding="utf-8")]
+    assert published.one("SELECT count(*) FROM analytics.sessions WHERE user_id = %s", user) > 0
+
+
+def test_maintenance_changes_no_number(published: Pipeline) -> None:
+    before = published.traffic()
+    with AirflowApi(published.stack) as api:
+        for dag_id in ("compact_events", "maintain_storage"):
+            api.wait_for_dag(dag_id)
+            api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+            try:
+                run_id = api.trigger(dag_id, {"dry_run": False})
+                assert api.wait_for_run(dag_id, run_id) == "success"
+            finally:
+                api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+    assert {key: published.traffic()[key] for key in before} == before
+    assert published.unaccounted() == {}
 
 
 def test_a_drain_that_cannot_reach_kafka_fails_and_the_next_one_catches_up(published: Pipeline) -> None:
