@@ -434,3 +434,22 @@ def test_a_day_published_again_meanwhile_is_not_retired(history: tuple[Pipeline,
     (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
     pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = now()")
     assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
+
+
+def test_the_open_attempt_is_looked_for_once_however_much_waits(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    removals.decide(
+        pipeline.conn, [removals.Removal(path=f"file:///{n}", zone="raw") for n in range(50)], reason="retention"
+    )
+    aging.let_grace_pass(pipeline)
+    values = {"grace": timedelta(hours=2), "after": "", "chunk": removals.CHUNK}
+    [[[plan]]] = pipeline.conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {removals.DUE}", values).fetchall()
+
+    def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield node
+        for below in node.get("Plans", ()):
+            yield from nodes(below)
+
+    [scan] = [node for node in nodes(plan["Plan"]) if node.get("Relation Name") == "attempts"]
+    assert plan["Plan"]["Actual Rows"] == 50
+    assert scan["Actual Loops"] == 1

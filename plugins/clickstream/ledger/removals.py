@@ -33,14 +33,13 @@ INSERT INTO ledger.removals (path, zone, bytes, reason) VALUES (%(path)s, %(zone
 ON CONFLICT DO NOTHING
 """
 
-# The newest attempt at the open batch may still read what the ledger named when it began. What a segment or a live
-# event file names is never due, whatever was decided.
+# The newest attempt at the open batch may still read what the ledger named when it began; it is looked for once, not
+# for each removal. What a segment or a live event file names is never due, whatever was decided.
 DUE = """
 SELECT r.path, r.zone, r.bytes FROM ledger.removals r
 WHERE r.decided_at <= now() - %(grace)s AND r.path > %(after)s
-  AND (r.reason = 'dead' OR NOT EXISTS (
-    SELECT FROM ledger.attempts a
-    WHERE a.state = 'open' AND a.batch_id IS NOT NULL AND a.created_at <= r.decided_at))
+  AND (r.reason = 'dead' OR r.decided_at < coalesce((
+    SELECT min(a.created_at) FROM ledger.attempts a WHERE a.state = 'open' AND a.batch_id IS NOT NULL), 'infinity'))
   AND NOT EXISTS (SELECT FROM ledger.segments s WHERE s.path = r.path)
   AND NOT EXISTS (SELECT FROM ledger.event_files f WHERE f.path = r.path AND f.live)
 ORDER BY r.path LIMIT %(chunk)s
