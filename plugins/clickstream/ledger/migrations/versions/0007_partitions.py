@@ -164,7 +164,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET TimeZone = 'UTC' SET DateStyle = 'ISO' SET lock_timeout = '5s' AS $$
 BEGIN
     IF NOT EXISTS (
-        SELECT FROM ledger.result_partitions p WHERE p.partition = name AND p.until <= least(ended_by, now())) THEN
+        SELECT FROM ledger.result_partitions p
+        WHERE p.partition = name AND p.until <= ended_by AND p.until <= now()) THEN
         RAISE 'no partition % of the results ended by %', name, ended_by USING ERRCODE = '42P01';
     END IF;
     EXECUTE format('DROP TABLE analytics.%I', name);
