@@ -10,8 +10,6 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -332,12 +330,6 @@ def test_a_table_with_other_rows_than_were_written_has_no_row_in_the_ledger(
     assert noted(pipeline) == {}
 
 
-def elsewhere(do: Callable[[], Any]) -> Any:
-    """Do it in another thread: a thread that gives the table's writer its rows can't use the table otherwise."""
-    with ThreadPoolExecutor() as pool:
-        return pool.submit(do).result(timeout=60)
-
-
 def renamed(batch: pa.RecordBatch) -> pa.RecordBatch:
     users = pa.array(["token" if user == "secret-user-1" else user for user in batch["user_id"].to_pylist()])
     return batch.set_column(batch.schema.get_field_index("user_id"), "user_id", users)
@@ -373,7 +365,7 @@ def test_of_two_writers_of_one_day_the_second_changes_nothing(
         read = original(*arguments)
         with monkeypatch.context() as patch:
             patch.setattr(where, what, original)
-            elsewhere(lambda: days.rewrite_day(pipeline.settings, FIRST, renamed))
+            days.rewrite_day(pipeline.settings, FIRST, renamed)
         return read
 
     pipeline.conn.execute("DELETE FROM ledger.published_days WHERE day = %s", [FIRST])
@@ -385,12 +377,67 @@ def test_of_two_writers_of_one_day_the_second_changes_nothing(
     assert "token" in {row["user_id"] for row in rows(pipeline)}
 
     def publishing(batch: pa.RecordBatch) -> pa.RecordBatch:
-        assert elsewhere(lambda: publish(pipeline)).items == 1
+        assert publish(pipeline).items == 1
         return renamed(batch)
 
     with pytest.raises(CommitFailedError):
         days.rewrite_day(pipeline.settings, FIRST, publishing)
     assert_table_is(pipeline, records, FIRST, SECOND)
+
+
+def test_of_two_first_writers_of_a_day_the_second_changes_nothing(
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = two_days()
+    take(pipeline, spark, records)
+    content = ledger.content
+
+    def overtaken(*arguments: Any) -> Any:  # as by one whose session, and lock, the database has lost
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "content", content)
+            days._write(pipeline.conn, pipeline.settings, FIRST)
+        return content(*arguments)
+
+    days._create(pipeline.settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "content", overtaken)
+        with pytest.raises(CommitFailedError):
+            days._write(pipeline.conn, pipeline.settings, FIRST)
+    assert len(rows(pipeline)) == 31
+    assert publish(pipeline).items == 2
+    assert_table_is(pipeline, records, FIRST, SECOND)
+
+
+def test_a_field_that_is_added_to_the_contract_is_null_in_days_that_were_written_before(
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = two_days()
+    take(pipeline, spark, records)
+    publish(pipeline)
+    monkeypatch.setattr(days, "SCHEMA", days.SCHEMA.insert(20, pa.field("campaign", pa.string())))
+    days.rewrite_day(pipeline.settings, SECOND, lambda batch: batch)
+    assert {row["campaign"] for row in rows(pipeline)} == {None}
+    assert_table_is(pipeline, records, FIRST, SECOND)
+    monkeypatch.setattr(days, "SCHEMA", days.SCHEMA.remove(days.SCHEMA.get_field_index("region")))
+    pipeline.conn.execute("DELETE FROM ledger.published_days")
+    with pytest.raises(OutputMismatch, match="Column region of the events of 2026-11-18 is not one of"):
+        publish(pipeline)
+
+
+def test_a_day_of_many_row_groups_and_files_is_read_whole_and_by_its_times(
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = two_days()
+    take(pipeline, spark, records)
+    monkeypatch.setattr(days, "GROUP_ROWS", 4)
+    monkeypatch.setattr(days, "TARGET_BYTES", 1)
+    publish(pipeline)
+    assert len(files(pipeline, FIRST)) > 3
+    assert_table_is(pipeline, records, FIRST, SECOND)
+    found = pa.table(table(pipeline).get_add_actions(flatten=True)).to_pylist()
+    for row in found:
+        times = pq.read_table(folder(pipeline) / row["path"])["event_time"].to_pylist()
+        assert (row["min.event_time"], row["max.event_time"]) == (min(times), max(times))
 
 
 def test_days_past_their_time_go_when_their_events_have_gone(pipeline: Pipeline, spark: SparkSession) -> None:
@@ -491,7 +538,7 @@ def test_a_day_on_s3(pipeline: Pipeline, spark: SparkSession, aws: Account) -> N
     )
 
     def overtaken(batch: pa.RecordBatch) -> pa.RecordBatch:
-        elsewhere(lambda: days.rewrite_day(pipeline.settings, FIRST, renamed))
+        days.rewrite_day(pipeline.settings, FIRST, renamed)
         return batch
 
     with pytest.raises(CommitFailedError):

@@ -6,18 +6,25 @@ has done no harm, the next run writes the day again.
 
 from __future__ import annotations
 
+import json
 import os
-from datetime import date
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import boto3
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
-from deltalake import DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, DeltaTable
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
 
 from clickstream import storage
 from clickstream.errors import OutputMismatch
@@ -62,9 +69,13 @@ SCHEMA = pa.schema(
 A field that is added to the contract is added here too, before `day`; files and days without it read as null.
 """
 
+STATISTICS = "event_time"
+"""The column of which the log keeps the least and the greatest value; the log outlives the files, so it must say
+nothing about a person.
+"""
+
 CONFIGURATION = {
-    # Statistics stand in the log, which outlives the files: only of columns that say nothing about a person.
-    "delta.dataSkippingStatsColumns": "event_time,record_time,partition,offset",
+    "delta.dataSkippingStatsColumns": STATISTICS,
     "delta.checkpointInterval": "10",
     "delta.logRetentionDuration": "interval 7 days",
     "delta.enableExpiredLogCleanup": "true",
@@ -73,10 +84,12 @@ CONFIGURATION = {
 }
 
 READ_ROWS = 16_384
-"""Rows of a record batch, of which a few are in memory at once."""
+GROUP_ROWS = 65_536
+"""Rows that are read at once, and rows of a row group: as many are in memory, however many the day has."""
 
-WRITER = WriterProperties(compression="ZSTD", max_row_group_size=131_072)
 TARGET_BYTES = 64 * 1024 * 1024
+"""A file that has grown to as much is followed by another."""
+
 WHAT_PUBLISHED, WHAT_REMOVED = "published days", "published days past their time"
 BUSY = "Another run writes or removes published days right now: nothing was done, the next run goes on."
 
@@ -242,56 +255,104 @@ def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
 
 def _replace(table: DeltaTable, settings: Settings, day: date, batches: Iterable[pa.RecordBatch], *, rows: int) -> int:
     """Replace a day by these batches in one commit, which is durable then; returns its rows."""
-    found = _Counted(batches, day, rows)
+    there = _files(table, settings, day)
+    known = {field.name for field in table.schema().fields}
+    if added := [field for field in DeltaSchema.from_arrow(SCHEMA).fields if field.name not in known]:
+        table.alter.add_columns(added)
+    written = list(_written(settings, day, batches))
+    if (found := sum(file.rows for file in written)) != rows:
+        raise OutputMismatch(f"{day} would get {found} rows instead of {rows}. Nothing was changed; run again.")
+    storage.sync(settings.storage_url, [file.path for file in written])
     before = table.version()
-    try:
-        write_deltalake(
-            table,
-            pa.RecordBatchReader.from_batches(SCHEMA, found),
-            mode="overwrite",
-            predicate=f"day = '{day}'",
-            schema_mode="merge",
-            target_file_size=TARGET_BYTES,
-            writer_properties=WRITER,
-        )
-    except CommitFailedError:
-        raise
-    except DeltaError:
-        if found.failure is not None:  # which the table's writer knows by its text only
-            raise found.failure from None
-        raise
+    table.create_write_transaction(
+        [file.action(day) for file in written],
+        mode="overwrite",
+        schema=SCHEMA,
+        partition_by=["day"],
+        partition_filters=[("day", "=", str(day))],
+        # Of a day without files nothing is removed, by which Delta knows who was second: no other commit may be first.
+        commit_properties=None if there else CommitProperties(max_commit_retries=0),
+    )
     table = DeltaTable(_location(settings), storage_options=_options(settings))
-    _sync(table, settings, day, since=before)
-    if (written := _rows(table, settings, day)) != rows:
-        raise OutputMismatch(f"The table has {written} rows of {day} instead of {rows}. Run again.")
+    log = _root(settings) / "_delta_log"
+    commits = [str(log / f"{version:020}.json") for version in range(before + 1, table.version() + 1)]
+    storage.sync(settings.storage_url, commits)
+    if (found := _rows(table, settings, day)) != rows:
+        raise OutputMismatch(f"The table has {found} rows of {day} instead of {rows}. Run again.")
     return rows
 
 
-class _Counted:
-    """Batches, whose end fails unless they were as many rows as they must be: so nothing else is committed."""
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file that was written for the table, with what its log will say of it."""
 
-    def __init__(self, batches: Iterable[pa.RecordBatch], day: date, rows: int) -> None:
-        self.failure: Exception | None = None
-        self._batches, self._day, self._rows = batches, day, rows
+    path: str
+    bytes: int
+    rows: int
+    statistics: dict[str, Any]
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        seen = 0
-        try:
-            for batch in self._batches:
-                seen += batch.num_rows
-                yield batch
-            if seen != self._rows:
-                raise OutputMismatch(  # noqa: TRY301 - one place keeps what failed
-                    f"{self._day} would get {seen} rows instead of {self._rows}. Nothing was changed; run again."
-                )
-        except Exception as failure:
-            self.failure = failure
-            raise
+    def action(self, day: date) -> AddAction:
+        name = self.path.rsplit("/", 1)[-1]
+        return AddAction(
+            path=f"day={day}/{name}",
+            size=self.bytes,
+            partition_values={"day": str(day)},
+            modification_time=time.time_ns() // 1_000_000,
+            data_change=True,
+            stats=json.dumps({"numRecords": self.rows, **self.statistics}),
+        )
+
+
+def _written(settings: Settings, day: date, batches: Iterable[pa.RecordBatch]) -> Iterator[_File]:
+    """Write the rows as files of the day, which nothing knows until the table's commit names them."""
+    groups = _groups(batches)
+    group = next(groups, None)
+    while group is not None:
+        path = _root(settings) / f"day={day}" / f"{uuid4()}.zstd.parquet"
+        storage.make_parent(path)
+        rows, bounds = 0, []
+        with path.open("wb") as stream, pq.ParquetWriter(stream, group.schema, compression="zstd") as writer:
+            while group is not None and stream.tell() < TARGET_BYTES:
+                writer.write_table(group)
+                rows += group.num_rows
+                bounds += pc.min_max(group[STATISTICS]).as_py().values()
+                group = next(groups, None)
+        yield _File(
+            path=str(path),
+            bytes=path.stat().st_size,
+            rows=rows,
+            statistics={
+                "minValues": {STATISTICS: _spelled(min(bounds))},
+                "maxValues": {STATISTICS: _spelled(max(bounds))},
+                "nullCount": {STATISTICS: 0},
+            },
+        )
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Row groups, without the day, which the folder's name says."""
+    gathered: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows:
+            gathered.append(batch)
+        if sum(one.num_rows for one in gathered) >= GROUP_ROWS:
+            yield pa.Table.from_batches(gathered).drop_columns("day")
+            gathered = []
+    if gathered:
+        yield pa.Table.from_batches(gathered).drop_columns("day")
+
+
+def _spelled(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _root(settings: Settings) -> ObjectStoragePath:
+    return storage.at(settings.storage_url, "published", "events")
 
 
 def _files(table: DeltaTable, settings: Settings, day: date) -> list[tuple[str, int]]:
     """Path and rows of each file of a day, as the table's log says."""
-    root = storage.at(settings.storage_url, "published", "events")
+    root = _root(settings)
     found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     return [(str(root / file["path"]), file["num_records"]) for file in found if file["partition.day"] == day]
 
@@ -314,14 +375,12 @@ def _vacuum(table: DeltaTable, settings: Settings, outcome: Outcome, *, dry_run:
     grace = settings.retention.grace_hours
     remove = partial(table.vacuum, grace, enforce_retention_duration=False, full=True)
     unneeded = remove(dry_run=True)
-    root = storage.at(settings.storage_url, "published", "events")
-    outcome.bytes += sum(_size(root / path) for path in unneeded)
+    outcome.bytes += sum(_size(_root(settings) / path) for path in unneeded)
     outcome.lines.append(
         f"{len(unneeded):,} files that no day has needed for {grace} hours {'would be' if dry_run else 'were'} removed."
     )
     if not dry_run:
-        if unneeded:  # else only the log would grow
-            remove(dry_run=False)
+        remove(dry_run=False)
         table.cleanup_metadata()
 
 
@@ -373,10 +432,3 @@ def _options(settings: Settings) -> dict[str, str]:
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         found |= {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
     return found
-
-
-def _sync(table: DeltaTable, settings: Settings, day: date, *, since: int) -> None:
-    """Make a day and the commits since a version durable, before the ledger says that they are there."""
-    log = storage.at(settings.storage_url, "published", "events", "_delta_log")
-    commits = [str(log / f"{version:020}.json") for version in range(since + 1, table.version() + 1)]
-    storage.sync(settings.storage_url, [*(path for path, _ in _files(table, settings, day)), *commits])
