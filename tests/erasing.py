@@ -84,7 +84,7 @@ def erased(pipeline: Pipeline, user_id: str = USER, *, dry_run: bool = False) ->
 
 
 def tokens(pipeline: Pipeline) -> Tokens:
-    return key.tokens(pipeline.settings, erasures.listed(pipeline.conn))
+    return key.tokens(pipeline.settings, erasures.read(pipeline.conn)[0])
 
 
 def mapped_log(pipeline: Pipeline, records: Iterable[oracle.Record] | None = None) -> list[oracle.Record]:

@@ -20,7 +20,7 @@ from airflow.sdk import ObjectStoragePath
 
 from clickstream import storage
 from clickstream.erasure import archive, days, events, key, records
-from clickstream.erasure.mapping import LONGEST_ID, PREFIX, SESSION, TOKEN_DIGITS, USER, Tokens
+from clickstream.erasure.mapping import IS_TOKEN, LONGEST_ID, PREFIX, SESSION, TOKEN_DIGITS, USER, Listed, Tokens
 from clickstream.erasure.needles import Needles
 from clickstream.errors import RemedyRefused
 from clickstream.ledger import erasures, publishing
@@ -54,7 +54,7 @@ class Erasure:
     """
 
     settings: Settings
-    listed: dict[bytes, str]
+    listed: dict[bytes, Listed]
     user_id: str
     token: str
     again: bool
@@ -64,7 +64,8 @@ class Erasure:
     @property
     def tokens(self) -> Tokens:
         """The list with the user and the sessions."""
-        return key.tokens(self.settings, {**{row[0]: row[2] for row in self.rows()}, **self.listed})
+        fresh = {id_hash: Listed(token, len(self.listed)) for id_hash, _, token in self.rows()}
+        return key.tokens(self.settings, {**fresh, **self.listed})
 
     @property
     def needles(self) -> Needles:
@@ -118,8 +119,10 @@ def erase(conn: Connection[Any], settings: Settings, user_id: str, dag_run_id: s
             f"A userId has 1 to {LONGEST_ID} characters, none of them NUL or half of a surrogate pair; this one has"
             f" {len(user_id)}. No event with such an id was ever accepted."
         )
+    if IS_TOKEN.match(user_id):
+        raise RemedyRefused(f"{user_id} is the token of somebody who was erased.")
     with _alone(conn):
-        listed = erasures.listed(conn)
+        listed, _ = erasures.read(conn)
         known = key.tokens(settings, listed).of_user(user_id)
         token = known or PREFIX + secrets.token_hex(TOKEN_DIGITS // 2)
         erasure = Erasure(settings, listed, user_id, token, again=known is not None)
@@ -164,7 +167,7 @@ def _find_sessions(conn: Connection[Any], erasure: Erasure, files: list[File]) -
     if erasure.again:
         return
     user_id, needles = erasure.user_id, Needles([erasure.user_id])
-    erasure.sessions |= erasures.sessions_of(conn, user_id)
+    erasure.sessions |= {one for one in erasures.sessions_of(conn, user_id) if not IS_TOKEN.match(one)}
     for file in files:
         if file.zone == "raw":
             erasure.sessions |= records.sessions(file.path, user_id, needles)
@@ -195,7 +198,7 @@ def _concerned(file: File, tokens: Tokens, needles: Needles) -> int:
 def _storable(erasure: Erasure) -> dict[str, str]:
     """The sessions that the database can hold, with their tokens: others it never got."""
     tokens = erasure.tokens
-    return {one: token for one in erasure.sessions if _is_storable(one) and (token := tokens.of_session(one, []))}
+    return {one: token for one in erasure.sessions if _is_storable(one) and (token := tokens.of_session(one))}
 
 
 def _is_storable(text: str) -> bool:

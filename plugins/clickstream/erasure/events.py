@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickstream.erasure import parquet
+from clickstream.erasure.mapping import IS_TOKEN
 from clickstream.errors import OutputMismatch
 from clickstream_transform.event_schema import FIELDS, AmountField
 from clickstream_transform.fingerprint import amount_identity, fingerprint
@@ -28,7 +29,7 @@ def sessions(path: str, user_id: str) -> set[str]:
     found: set[str] = set()
     for table in parquet.groups(path, IDS):
         of_user = table.filter(pc.equal(table["user_id"], user_id))
-        found.update(of_user["session_id"].unique().to_pylist())
+        found.update(one for one in of_user["session_id"].unique().to_pylist() if not IS_TOKEN.match(one))
     return found
 
 
@@ -67,10 +68,9 @@ def without_erased(table: pa.Table, tokens: Tokens, path: str) -> pa.Table:
         return table
     changed = {name: table[name].to_pylist() for name in table.schema.names if name in {*IDS, "fingerprint"}}
     for place, row in zip(places, _rows(table.take(pa.array(places))), strict=True):
-        user = tokens.of_user(row["user_id"])
         ids = {
-            "user_id": user or row["user_id"],
-            "session_id": tokens.of_session(row["session_id"], [user] if user else []) or row["session_id"],
+            "user_id": tokens.of_user(row["user_id"]) or row["user_id"],
+            "session_id": tokens.of_session(row["session_id"], [row["user_id"]]) or row["session_id"],
         }
         if "fingerprint" in changed:
             changed["fingerprint"][place] = _fingerprint(row, ids, path)
@@ -83,7 +83,7 @@ def without_erased(table: pa.Table, tokens: Tokens, path: str) -> pa.Table:
 
 def _places(table: pa.Table, tokens: Tokens) -> list[int]:
     users = [one for one in table["user_id"].unique().to_pylist() if tokens.of_user(one)]
-    listed = [one for one in table["session_id"].unique().to_pylist() if tokens.of_session(one, [])]
+    listed = [one for one in table["session_id"].unique().to_pylist() if tokens.of_session(one)]
     if not users and not listed:
         return []
     of_user = pc.is_in(table["user_id"], pa.array(users, pa.string()))

@@ -10,6 +10,7 @@ from clickstream.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from clickstream.erasure.mapping import Listed
     from clickstream.settings import Settings
 
 LEAST_CHARACTERS = 16
@@ -19,7 +20,7 @@ HOW = (
 )
 
 
-def tokens(settings: Settings, listed: Mapping[bytes, str]) -> Tokens:
+def tokens(settings: Settings, listed: Mapping[bytes, Listed]) -> Tokens:
     """The erasure list, ready to be applied.
 
     Args:

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from clickstream.errors import SettingsError
 
@@ -22,6 +22,7 @@ KINDS = {b'"userId"': USER, b'"sessionId"': SESSION}
 LONGEST_ID = 256  # characters, as the data contract has it
 PREFIX = "erased-"
 TOKEN_DIGITS = 32
+IS_TOKEN = re.compile(f"{PREFIX}[0-9a-f]{{{TOKEN_DIGITS}}}")  # with what _spell puts behind, if anything
 REMEMBERED = 1 << 16  # ids, whose hashes are not made again
 
 # A string, or its beginning where the value ends within it. Read one after the other, none begins inside of another.
@@ -32,10 +33,17 @@ SOUND = re.compile(r'(?:[^\x00-\x1f\\]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+')
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class Listed(NamedTuple):
+    """What the list has for an id: its token, and the how-manieth erasure put it there."""
+
+    token: str
+    order: int
+
+
 class Tokens:
     """The list: keyed hashes of ids, and what stands for each."""
 
-    def __init__(self, key: bytes, listed: Mapping[bytes, str]) -> None:
+    def __init__(self, key: bytes, listed: Mapping[bytes, Listed]) -> None:
         """Take the key and the rows of the list.
 
         Raises:
@@ -61,22 +69,26 @@ class Tokens:
 
     def of_user(self, user_id: str) -> str | None:
         """The token of a listed user."""
-        return self._cached(USER, user_id) if user_id else None
+        listed = self._cached(USER, user_id)
+        return None if listed is None else listed.token
 
-    def of_session(self, session_id: str, users: Iterable[str]) -> str | None:
+    def of_session(self, session_id: str, users: Iterable[str] = ()) -> str | None:
         """The token of a session: of a listed one, and of any that stands beside listed users.
+
+        The earliest erasure of which it is one decides, so that it makes no difference whether a record went through
+        the erasures one by one or through all of them at once.
 
         Args:
             session_id: The sessionId.
-            users: Tokens of the listed users beside it, if any.
+            users: The userIds beside it.
         """
-        if not session_id:
+        if not session_id or IS_TOKEN.match(session_id):
             return None
         listed = self._cached(SESSION, session_id)
-        if listed is not None:
-            return listed
-        user = min(users, default=None)
-        return None if user is None else self.derive(user, session_id)
+        first = min((one for user in users if (one := self._cached(USER, user))), key=_order, default=None)
+        if first is not None and (listed is None or first.order < listed.order):
+            return self.derive(first.token, session_id)
+        return None if listed is None else listed.token
 
     def derive(self, user: str, session_id: str) -> str:
         """What stands for a session of an erased user, whether it is listed or not: the same at every time and place.
@@ -101,24 +113,28 @@ class Tokens:
     def record(self, key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
         """Both at once: a record's key and value."""
         found = _members(value)
-        users = {user_id: token for kind, _, user_id in found if kind == USER and (token := self.of_user(user_id))}
+        users = {identifier for kind, _, identifier in found if kind == USER}
         if key:
             text = key.decode("utf-8", "surrogateescape")
-            token = self.of_user(text) or self.of_session(text, users.values())
+            token = self.of_user(text) or self.of_session(text, users)
             key = key if token is None else token.encode()
         parts, end = [], 0
         for kind, match, identifier in found:
-            token = users.get(identifier) if kind == USER else self.of_session(identifier, users.values())
+            token = self.of_user(identifier) if kind == USER else self.of_session(identifier, users)
             if token is not None and value is not None:
                 parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
                 end = match.end()
         return key, b"".join([*parts, value[end:]]) if parts and value is not None else value
 
-    def _find(self, kind: str, identifier: str) -> str | None:
-        return self._listed.get(self.hash(kind, identifier))
+    def _find(self, kind: str, identifier: str) -> Listed | None:
+        return None if not identifier or IS_TOKEN.match(identifier) else self._listed.get(self.hash(kind, identifier))
 
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _order(listed: Listed) -> int:
+    return listed.order
 
 
 def users_in(value: bytes) -> set[str]:
@@ -127,8 +143,8 @@ def users_in(value: bytes) -> set[str]:
 
 
 def sessions_in(value: bytes) -> set[str]:
-    """Every sessionId in a value."""
-    return _identifiers(value, SESSION)
+    """Every sessionId in a value that isn't a token."""
+    return {one for one in _identifiers(value, SESSION) if not IS_TOKEN.match(one)}
 
 
 def _identifiers(value: bytes, kind: str) -> set[str]:

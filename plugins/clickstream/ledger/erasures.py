@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from clickstream.erasure.mapping import Listed
 from clickstream.errors import RemedyRefused, StaleAttempt
 
 if TYPE_CHECKING:
@@ -36,18 +37,16 @@ class Rewritten:
     bytes: int
 
 
-def listed(conn: Connection[Any]) -> dict[bytes, str]:
-    """The erasure list: tokens by the keyed hash of what they stand for."""
-    return dict(conn.execute("SELECT id_hash, token FROM ledger.erasures").fetchall())
-
-
 COUNT_USERS = "SELECT count(*) FROM ledger.erasures WHERE kind = 'user'"
 
 
-def read(conn: Connection[Any]) -> tuple[dict[bytes, str], int]:
-    """The erasure list, and how many users are on it, both of one moment."""
-    rows = conn.execute("SELECT id_hash, token, kind FROM ledger.erasures").fetchall()
-    return {id_hash: token for id_hash, token, _ in rows}, sum(kind == "user" for *_, kind in rows)
+def read(conn: Connection[Any]) -> tuple[dict[bytes, Listed], int]:
+    """The erasure list by the keyed hash of each id, and how many users are on it, both of one moment."""
+    rows = conn.execute(
+        "SELECT id_hash, token, dense_rank() OVER (ORDER BY erased_at), kind FROM ledger.erasures"
+    ).fetchall()
+    listed = {id_hash: Listed(token, order) for id_hash, token, order, _ in rows}
+    return listed, sum(kind == "user" for *_, kind in rows)
 
 
 def hold(conn: Connection[Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clickstream.erasure.mapping import SESSION, USER, Tokens, sessions_in, users_in
+from clickstream.erasure.mapping import SESSION, USER, Listed, Tokens, sessions_in, users_in
 from clickstream.errors import SettingsError
 from clickstream_transform.event import Event, Rejection, classify_value
 from tests.records import event
@@ -22,9 +22,9 @@ TOKEN = "erased-" + 32 * "0"
 
 def tokens(*, users: dict[str, str] | None = None, sessions: dict[str, str] | None = None, key: bytes = KEY) -> Tokens:
     empty = Tokens(key, {})
-    rows = {empty.hash(USER, user): token for user, token in (users or {}).items()}
-    rows |= {empty.hash(SESSION, session): token for session, token in (sessions or {}).items()}
-    return Tokens(key, {empty.mark: "erased-key", **rows})
+    rows = {empty.hash(USER, user): Listed(token, 1) for user, token in (users or {}).items()}
+    rows |= {empty.hash(SESSION, session): Listed(token, 1) for session, token in (sessions or {}).items()}
+    return Tokens(key, {empty.mark: Listed("erased-key", 1), **rows})
 
 
 LISTED = tokens(users={"ann": TOKEN}, sessions={"her": "erased-her"})
@@ -114,7 +114,7 @@ def test_keys() -> None:
 
 
 def test_another_key_is_noticed() -> None:
-    rows = {Tokens(KEY, {}).mark: "erased-key", Tokens(KEY, {}).hash(USER, "ann"): TOKEN}
+    rows = {Tokens(KEY, {}).mark: Listed("erased-key", 1), Tokens(KEY, {}).hash(USER, "ann"): Listed(TOKEN, 1)}
     Tokens(KEY, rows)
     with pytest.raises(SettingsError, match="is not the one"):
         Tokens(b"another", rows)
@@ -162,7 +162,7 @@ def ids(document: Any) -> Iterator[str]:
 @example(document={"userId": "ann", "x": [{"sessionId": "n" * 257}]}, ensure_ascii=True, indent=None)
 def test_any_document(document: Any, ensure_ascii: bool, indent: int | None) -> None:  # noqa: FBT001 - drawn
     text = json.dumps(document, ensure_ascii=ensure_ascii, indent=indent)
-    users = [token for user in ids(document) if (token := LISTED.of_user(user))]
+    users = list(ids(document))
     mapped = LISTED.value(text.encode()) or b""
     assert json.loads(mapped) == renamed(document, users)
     assert LISTED.value(mapped) == mapped
@@ -208,3 +208,27 @@ def test_what_a_record_is_rejected_for_stays(name: str, content: bytes) -> None:
     else:
         assert isinstance(after, Event)
     assert not users_in(listed.value(given) or b"") & users_in(given)
+
+
+PEOPLE, PLACES = st.sampled_from(["ann", "bob", "cy", "dee"]), st.sampled_from(["s1", "s2", "s3"])
+RECORDS = st.lists(st.tuples(PEOPLE, PLACES, PEOPLE), min_size=1, max_size=12)
+
+
+@given(RECORDS, RECORDS, st.permutations(["ann", "bob", "cy"]))
+def test_one_erasure_after_the_other_is_the_same_as_all_at_once(
+    early: list[tuple[str, str, str]], later: list[tuple[str, str, str]], erased: list[str]
+) -> None:
+    originals = [json.dumps({"userId": u, "sessionId": s, "x": {"userId": v}}).encode() for u, s, v in early + later]
+    plain = Tokens(KEY, {})
+    listed = {plain.mark: Listed("erased-key", 0)}
+    landed: list[tuple[bytes | None, bytes | None]] = [(b"s1", one) for one in originals[: len(early)]]
+    for order, user in enumerate(erased):
+        token = f"erased-{order:032x}"
+        beside = {s for _, v in landed if user in users_in(v or b"") for s in sessions_in(v or b"")}
+        rows = {plain.hash(SESSION, one): Listed(plain.derive(token, one), order) for one in beside}
+        listed = {**rows, plain.hash(USER, user): Listed(token, order), **listed}
+        landed = [Tokens(KEY, listed).record(*one) for one in landed]
+        if order == 0:  # what comes after the first erasure and before the second
+            landed += [Tokens(KEY, listed).record(b"s1", one) for one in originals[len(early) :]]
+    at_once = [Tokens(KEY, listed).record(b"s1", one) for one in originals]
+    assert landed == at_once
