@@ -197,7 +197,10 @@ def test_partitions_are_made_ahead_and_take_their_rows_from_the_default(pipeline
     for table in partitions.WINDOWS:
         assert set(pipeline.conn.execute(starts.format(table))) <= {(OLD,)}
     assert places(pipeline.conn, "traffic_by_window")[name] == 1
+    counted = "SELECT count(*) FROM pg_stats WHERE tablename = 'funnel_by_window' AND inherited"
+    assert pipeline.one(counted) == 0
     assert results.add_partitions(pipeline.conn).items == 0
+    assert pipeline.one(counted) > 0
 
 
 def test_the_writer_drops_partitions_that_have_ended_and_nothing_else(pipeline: Pipeline) -> None:

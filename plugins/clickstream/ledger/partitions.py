@@ -131,6 +131,11 @@ def add(conn: Connection[Any], until: datetime) -> list[str]:
         return cursor.execute("SELECT analytics.add_partitions(%s)", [until]).fetchall()
 
 
+def analyze(conn: Connection[Any]) -> None:
+    """Take the statistics of the partitioned tables, which autovacuum never does."""
+    conn.execute("SELECT analytics.analyze_partitions()")
+
+
 def ended(
     conn: Connection[Any], tables: Sequence[str], period: timedelta, *, window_minutes: int | None = None
 ) -> list[list[Partition]]:

@@ -140,6 +140,22 @@ COMMENT ON FUNCTION analytics.add_partitions(timestamptz) IS
     'Makes the partitions that are missing from a month ago up to this time, and returns their names. Rows of theirs in'
     ' a default partition are moved.';
 
+-- Autovacuum analyzes partitions, but never the tables they are of.
+CREATE FUNCTION analytics.analyze_partitions() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    parent text;
+BEGIN
+    FOREACH parent IN ARRAY '{windows},{hours}'::text[] LOOP
+        EXECUTE format('ANALYZE analytics.%I', parent);
+    END LOOP;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION analytics.analyze_partitions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION analytics.analyze_partitions() TO clickstream_writer;
+COMMENT ON FUNCTION analytics.analyze_partitions() IS
+    'Takes the statistics by which queries over all partitions of a table are planned.';
+
 CREATE VIEW ledger.result_partitions AS
 SELECT root.name AS table_name, c.relname::text AS partition,
        substring(pg_get_expr(p.relpartbound, p.oid) FROM 'IN \\(''?([0-9]+)')::smallint AS window_minutes,
@@ -180,7 +196,8 @@ COMMENT ON FUNCTION analytics.drop_partition(text, timestamptz) IS
 UNDO_PARTITIONS = """
 DROP FUNCTION analytics.drop_partition(text, timestamptz);
 DROP VIEW ledger.result_partitions;
-DROP FUNCTION analytics.add_partitions(timestamptz), analytics.add_partition(text, timestamptz, timestamptz);
+DROP FUNCTION analytics.analyze_partitions(), analytics.add_partitions(timestamptz),
+    analytics.add_partition(text, timestamptz, timestamptz);
 """
 
 OF_WINDOWS = """
@@ -219,8 +236,7 @@ def upgrade() -> None:
                 conn.execute(OF_HOURS.format(table, options).encode())
                 _add_past(conn, table, "hour", "month")
         conn.execute("SELECT analytics.add_partitions(now() + interval '2 months')")
-        for table in (*WINDOWS, *HOURS):
-            conn.execute(f"ANALYZE analytics.{table}".encode())
+        conn.execute("SELECT analytics.analyze_partitions()")
 
 
 def downgrade() -> None:
