@@ -199,7 +199,7 @@ def test_partitions_are_made_ahead_and_take_their_rows_from_the_default(pipeline
     assert places(pipeline.conn, "traffic_by_window")[name] == 1
     counted = "SELECT count(*) FROM pg_stats WHERE tablename = 'funnel_by_window' AND inherited"
     assert pipeline.one(counted) == 0
-    assert results.add_partitions(pipeline.conn).items == 0
+    assert results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False).items == 0
     assert pipeline.one(counted) > 0
 
 

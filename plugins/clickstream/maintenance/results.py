@@ -34,13 +34,15 @@ class _Remove(Protocol):
     def __call__(self, *, limit: int) -> int: ...
 
 
-def add_partitions(conn: Connection[Any]) -> Outcome:
+def add_partitions(conn: Connection[Any], _settings: Settings, *, dry_run: bool) -> Outcome:
     """Make the partitions of the next two months, and with them of the next year in time; for once a day.
 
     Then it takes the statistics that autovacuum doesn't.
     """
-    made = partitions.add(conn, datetime.now(UTC) + AHEAD)
-    partitions.analyze(conn)
+    with conn.transaction(force_rollback=dry_run):
+        made = partitions.add(conn, datetime.now(UTC) + AHEAD)
+    if not dry_run:
+        partitions.analyze(conn)
     return Outcome(what="partitions added", items=len(made), lines=[f"analytics.{name}" for name in made])
 
 
