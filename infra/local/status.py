@@ -108,13 +108,15 @@ def _kept(stack: Stack) -> list[tuple[str, str]]:
     if sizes is None or removals is None or hours is None:
         raise TypeError("an aggregate has a row")
     ledger, windows, sessions = (f"{float(one) / 1e6:,.1f} MB" for one in sizes)
+    waiting = "nothing"
     paths, removed_bytes, unknown, since = removals
-    folders = f" and {unknown:,} of unknown size" if unknown else ""
-    waiting = f"{paths:,} paths, {float(removed_bytes) / 1e6:,.1f} MB{folders}, since {since:%Y-%m-%d %H:%MZ}"
+    if paths:
+        more = f" and {unknown:,} of unknown size" if unknown else ""
+        waiting = f"{paths:,} paths, {float(removed_bytes) / 1e6:,.1f} MB{more}, since {since:%Y-%m-%d %H:%MZ}"
     oldest, kept = hours
     return [
         ("PostgreSQL", f"ledger {ledger}, windows {windows}, sessions and users {sessions}"),
-        ("to be removed", waiting if paths else "nothing"),
+        ("to be removed", waiting),
         ("oldest hour kept", f"{oldest:%Y-%m-%d %H:%MZ}, of {kept:,} hours with events" if oldest else "none"),
     ]
 
