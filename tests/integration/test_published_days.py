@@ -430,7 +430,7 @@ def test_a_day_of_many_row_groups_and_files_is_read_whole_and_by_its_times(
     records = two_days()
     take(pipeline, spark, records)
     monkeypatch.setattr(days, "GROUP_ROWS", 4)
-    monkeypatch.setattr(days, "TARGET_BYTES", 1)
+    monkeypatch.setattr(days, "TARGET_BYTES", 100)
     publish(pipeline)
     assert len(files(pipeline, FIRST)) > 3
     assert_table_is(pipeline, records, FIRST, SECOND)
