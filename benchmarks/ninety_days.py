@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1.1
 SIZE_LIMIT = 1.5
-ROUNDS = 9
+ROUNDS = 7
 MINUTES_AFTER_MIDNIGHT = 83  # when maintain_storage is scheduled
 RETENTION = Retention(
     kafka_days=2,
@@ -293,13 +293,12 @@ def main() -> None:
     with server() as stack, spark_session(stack.folder / "scratch") as spark:
         history = History.begin(stack, spark, days=options.days, batches=options.batches, retention=RETENTION)
         marks = sorted({1, options.days // 3, options.days // 2, options.days * 2 // 3, options.days} - {0})
-        sizes = live_through(history, marks)
-        shown = [days for days in marks if days != options.days // 2]
+        sizes = live_through(history, marks, [days for days in marks if days != options.days // 2])
         courses = history.courses(spark)
         costs = costs_of(courses, rounds=ROUNDS)
         missed = [*too_large(sizes, options.days), *unaccounted(sizes, courses)]
         print_sizes(sizes, history)
-        print_costs(courses, costs, shown)
+        print_costs(courses, costs)
         show("`make status`", ("", ""), local_data(stack))
         ratio = costs[options.days] / costs[1]
         if ratio > LIMIT:
@@ -310,14 +309,15 @@ def main() -> None:
     end(missed)
 
 
-def live_through(history: History, marks: list[int]) -> dict[int, Sizes]:
-    """Live until the last of these days; returns the sizes after each of them, and copies the databases."""
+def live_through(history: History, marks: list[int], measured: list[int]) -> dict[int, Sizes]:
+    """Live until the last of these days; returns the sizes after each, and copies the database after the measured."""
     sizes = {}
     began = time.perf_counter()
     for days in range(1, max(marks) + 1):
         history.live()
         if days in marks:
             sizes[days] = history.sizes()
+        if days in measured:
             history.copy()
         if days % 10 == 0 or days == 1:
             took = sum(history.seconds[-1].values())
@@ -379,11 +379,11 @@ def print_sizes(sizes: dict[int, Sizes], history: History) -> None:
     )
 
 
-def print_costs(courses: dict[int, TwiceAnHour], costs: dict[int, float], shown: list[int]) -> None:
+def print_costs(courses: dict[int, TwiceAnHour], costs: dict[int, float]) -> None:
     """Print what batches cost."""
     rows = [
         (f"after day {days}", *courses[days].medians().values(), costs[days], f"{costs[days] / costs[1]:.3f}")
-        for days in shown
+        for days in costs
     ]
     show(
         f"A batch with 10 windows, medians of {ROUNDS} runs that take turns, in ms; limit {LIMIT} times the first",
