@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,8 +205,8 @@ class Clock:
 
         class Simulated(datetime):
             @classmethod
-            def now(cls, tz: Any = None) -> datetime:  # noqa: ANN401 - as its base
-                return clock.now.astimezone(tz)
+            def now(cls, tz: tzinfo | None = None) -> Simulated:
+                return cls.fromtimestamp(clock.now.timestamp(), tz)
 
         return Simulated
 
@@ -335,23 +335,25 @@ def add_files(root: Path, topic: str, files: dict[str, Path], *, day: datetime, 
         at = day + (number - 1) * (DAY / batches)
         landing, publishing = _id("drain", batch), _id("batch", batch)
         for partition in range(PARTITIONS):
-            home = root / "raw" / topic / f"partition={partition}" / landing
+            home = f"{root}/raw/{topic}/partition={partition}/{landing}"
             _link(files["raw"], home, f"{(batch - 1) * RECORDS}-{batch * RECORDS}.parquet")
-        _link(
-            files[f"events-{at.hour}"], root / "events" / publishing / f"hour={at:%Y-%m-%dT%H}",
-            "part-00000.zstd.parquet",
-        )  # fmt: skip
-        _link(files["rejected"], root / "rejected" / publishing, "part-00000.zstd.parquet")
-        home = root / "batches" / publishing
+        home = f"{root}/events/{publishing}/hour={at:%Y-%m-%dT%H}"
+        _link(files[f"events-{at.hour}"], home, "part-00000.zstd.parquet")
+        _link(files["rejected"], f"{root}/rejected/{publishing}", "part-00000.zstd.parquet")
+        home = f"{root}/batches/{publishing}"
+        _link(files["traffic"], f"{home}/traffic_by_window", "part-00000.zstd.parquet")
         for name in ("spec.json", "report.json"):
             _link(files[name], home, name)
-        _link(files["traffic"], home / "traffic_by_window", "part-00000.zstd.parquet")
-        _link(files["minute"], root / f"archive/clickstream/{at:%Y/%m/%d/%H}", f"{at:%M}-{batch}.jsonl.gz")
+        _link(files["minute"], f"{root}/archive/clickstream/{at:%Y/%m/%d/%H}", f"{at:%M}-{batch}.jsonl.gz")
 
 
-def _link(source: Path, folder: Path, name: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    os.link(source, folder / name)
+def _link(source: Path, folder: str, name: str) -> None:
+    """As `pathlib` does it, in a third of the time."""
+    try:
+        os.link(source, f"{folder}/{name}")
+    except FileNotFoundError:
+        os.makedirs(folder)  # noqa: PTH103
+        os.link(source, f"{folder}/{name}")
 
 
 def _id(kind: str, batch: int) -> str:

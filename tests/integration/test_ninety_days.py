@@ -21,7 +21,7 @@ SHORT = Retention(
 def test_few_days_age_in_balance_and_batches_go_on_after_each_of_them(spark: SparkSession) -> None:
     with server() as stack:
         history = History.begin(stack, spark, days=DAYS, batches=BATCHES, retention=SHORT)
-        sizes = ninety_days.live_through(history, [1, DAYS // 2, DAYS])
+        sizes = ninety_days.live_through(history, [1, DAYS // 2, DAYS], [1, DAYS])
         assert ninety_days.unaccounted(sizes, {}) == []
         assert (
             history.pipeline.conn.execute("SELECT * FROM ledger.hour_checks WHERE expected <> found").fetchall() == []
@@ -40,10 +40,10 @@ def test_few_days_age_in_balance_and_batches_go_on_after_each_of_them(spark: Spa
         assert history.pipeline.one("SELECT sum(folded) + count(*) FROM ledger.batches") == DAYS * BATCHES
 
         courses = history.courses(spark)
-        costs = {days: courses[days].pair() for days in (1, DAYS)}
+        costs = {days: course.pair() for days, course in courses.items()}
         assert ninety_days.unaccounted(sizes, courses) == []
         ninety_days.print_sizes(sizes, history)
-        ninety_days.print_costs(courses, costs, [1, DAYS])
+        ninety_days.print_costs(courses, costs)
         assert [zone for zone, _ in local_data(stack)][:2] == ["archive/", "batches/"]
         for pipeline in (history.pipeline, *(course.pipeline for course in courses.values())):
             pipeline.close()
