@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
 from deltalake import CommitProperties, DeltaTable
-from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
@@ -256,9 +255,6 @@ def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
 def _replace(table: DeltaTable, settings: Settings, day: date, batches: Iterable[pa.RecordBatch], *, rows: int) -> int:
     """Replace a day by these batches in one commit, which is durable then; returns its rows."""
     there = _files(table, settings, day)
-    known = {field.name for field in table.schema().fields}
-    if added := [field for field in DeltaSchema.from_arrow(SCHEMA).fields if field.name not in known]:
-        table.alter.add_columns(added)
     written = list(_written(settings, day, batches))
     if (found := sum(file.rows for file in written)) != rows:
         raise OutputMismatch(f"{day} would get {found} rows instead of {rows}. Nothing was changed; run again.")
@@ -267,7 +263,7 @@ def _replace(table: DeltaTable, settings: Settings, day: date, batches: Iterable
     table.create_write_transaction(
         [file.action(day) for file in written],
         mode="overwrite",
-        schema=SCHEMA,
+        schema=SCHEMA,  # the table's from now on: a new column comes with the first day that is written with it
         partition_by=["day"],
         partition_filters=[("day", "=", str(day))],
         # Of a day without files nothing is removed, by which Delta knows who was second: no other commit may be first.
