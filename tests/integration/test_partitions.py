@@ -317,7 +317,8 @@ def test_a_session_keeps_all_of_its_hours_or_none(pipeline: Pipeline) -> None:
             (OLD + DAY, "within"), (OLD + DAY + HOUR, "within"),
             (OLD - MINUTE, "from before"), (OLD + HOUR, "from before"),
             (NEXT - MINUTE, "into the next"), (NEXT + HOUR, "into the next"),
-            (NEXT - MINUTE, "into today"), (later, "into today"), (month(0), "into today"),
+            (NEXT - MINUTE, "into today"), (NEXT + HOUR, "into today"), (later, "into today"), (month(0), "into today"),
+            (NEXT - MINUTE, "with events"), (NEXT + 5 * HOUR, "with events"),
             (NEXT + DAY, "next"),
             (OLD - DAY, "before"),
         ],
@@ -328,21 +329,21 @@ def test_a_session_keeps_all_of_its_hours_or_none(pipeline: Pipeline) -> None:
     assert everything(pipeline.conn) == before
     _, done = remove(pipeline)
     assert dry.items == done.items == 4
-    assert any("3 sessions go, 1 rows of others are kept" in line for line in done.lines)
+    assert any("3 sessions go, 2 rows of others are kept" in line for line in done.lines)
     sessions = {name for (name,) in pipeline.conn.execute("SELECT session_id FROM analytics.sessions")}
-    assert sessions == {"into today", "next"}
+    assert sessions == {"into today", "next", "with events"}
     hours = sorted(pipeline.conn.execute("SELECT session_id, hour FROM analytics.session_hours"))
     assert hours == [
-        ("into today", NEXT - HOUR), ("into today", later), ("into today", month(0)), ("next", NEXT + DAY),
+        *(("into today", at) for at in (NEXT - HOUR, NEXT + HOUR, later, month(0))), ("next", NEXT + DAY),
+        ("with events", NEXT - HOUR), ("with events", NEXT + 5 * HOUR),
     ]  # fmt: skip
     users = sorted(pipeline.conn.execute("SELECT user_id, hour FROM analytics.users_by_hour"))
-    assert users == [("u-into the next", NEXT + HOUR), *(("u-into today", at) for at in (later, month(0))),
-                     ("u-next", NEXT + DAY)]  # fmt: skip
+    assert users == [("u-into the next", NEXT + HOUR), *(("u-into today", at) for at in (NEXT + HOUR, later, month(0))),
+                     ("u-next", NEXT + DAY), ("u-with events", NEXT + 5 * HOUR)]  # fmt: skip
     retire(pipeline.conn, month(0) + DAY)
     remove(pipeline)
     assert {name for (name,) in pipeline.conn.execute("SELECT session_id FROM analytics.sessions")} == {"into today"}
-    keep(pipeline, sessions_days=1)
-    assert pipeline.one("SELECT count(*) FROM analytics.session_hours") == 3
+    assert pipeline.one("SELECT count(*) FROM analytics.session_hours") == 4
 
 
 def test_sessions_of_the_default_partition_go_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
