@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import psycopg
 import pytest
 
 from clickstream.ledger import partitions
+from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import results
 from tests.conftest import migrate, superuser
 from tests.integration.test_results import record
 from tests.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pyspark.sql import SparkSession
 
@@ -369,6 +370,26 @@ def test_two_at_once_remove_everything_once(pipeline: Pipeline) -> None:
     assert sum(windows.items for windows, _ in found) == 12
     assert sum(sessions.items for _, sessions in found) == 20
     assert pipeline.one("SELECT count(*) FROM analytics.sessions") == 0
+
+
+@pytest.mark.parametrize("step", [results.remove_windows, results.remove_sessions])
+@pytest.mark.parametrize("in_partition", [True, False])
+def test_nothing_is_removed_while_a_batch_is_published(
+    pipeline: Pipeline, step: Callable[..., Outcome], *, in_partition: bool
+) -> None:
+    if in_partition:
+        partition(pipeline, OLD)
+    fill(pipeline.conn, [(OLD, "a")])
+    retire(pipeline.conn, NEXT)
+    before = everything(pipeline.conn)
+    with ThreadPoolExecutor() as pool, pipeline.connect() as publisher, pipeline.connect() as other:
+        with publisher.transaction():
+            lock_analytics(publisher)
+            removing = pool.submit(step, other, pipeline.settings, dry_run=False)
+            assert not wait([removing], timeout=1).done
+            assert everything(pipeline.conn) == before
+        assert removing.result(timeout=30).items > 0
+    assert broken(pipeline.conn) == []
 
 
 def test_a_partition_that_is_being_read_stays_until_the_next_run(pipeline: Pipeline) -> None:
