@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import psycopg
 import pytest
 
 from clickstream.ledger import partitions
+from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import results
 from tests.conftest import migrate, superuser
 from tests.integration.test_results import record
 from tests.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pyspark.sql import SparkSession
 
@@ -317,7 +318,8 @@ def test_a_session_keeps_all_of_its_hours_or_none(pipeline: Pipeline) -> None:
             (OLD + DAY, "within"), (OLD + DAY + HOUR, "within"),
             (OLD - MINUTE, "from before"), (OLD + HOUR, "from before"),
             (NEXT - MINUTE, "into the next"), (NEXT + HOUR, "into the next"),
-            (NEXT - MINUTE, "into today"), (later, "into today"), (month(0), "into today"),
+            (NEXT - MINUTE, "into today"), (NEXT + HOUR, "into today"), (later, "into today"), (month(0), "into today"),
+            (NEXT - MINUTE, "with events"), (NEXT + 5 * HOUR, "with events"),
             (NEXT + DAY, "next"),
             (OLD - DAY, "before"),
         ],
@@ -328,21 +330,21 @@ def test_a_session_keeps_all_of_its_hours_or_none(pipeline: Pipeline) -> None:
     assert everything(pipeline.conn) == before
     _, done = remove(pipeline)
     assert dry.items == done.items == 4
-    assert any("3 sessions go, 1 rows of others are kept" in line for line in done.lines)
+    assert any("3 sessions go, 2 rows of others are kept" in line for line in done.lines)
     sessions = {name for (name,) in pipeline.conn.execute("SELECT session_id FROM analytics.sessions")}
-    assert sessions == {"into today", "next"}
+    assert sessions == {"into today", "next", "with events"}
     hours = sorted(pipeline.conn.execute("SELECT session_id, hour FROM analytics.session_hours"))
     assert hours == [
-        ("into today", NEXT - HOUR), ("into today", later), ("into today", month(0)), ("next", NEXT + DAY),
+        *(("into today", at) for at in (NEXT - HOUR, NEXT + HOUR, later, month(0))), ("next", NEXT + DAY),
+        ("with events", NEXT - HOUR), ("with events", NEXT + 5 * HOUR),
     ]  # fmt: skip
     users = sorted(pipeline.conn.execute("SELECT user_id, hour FROM analytics.users_by_hour"))
-    assert users == [("u-into the next", NEXT + HOUR), *(("u-into today", at) for at in (later, month(0))),
-                     ("u-next", NEXT + DAY)]  # fmt: skip
+    assert users == [("u-into the next", NEXT + HOUR), *(("u-into today", at) for at in (NEXT + HOUR, later, month(0))),
+                     ("u-next", NEXT + DAY), ("u-with events", NEXT + 5 * HOUR)]  # fmt: skip
     retire(pipeline.conn, month(0) + DAY)
     remove(pipeline)
     assert {name for (name,) in pipeline.conn.execute("SELECT session_id FROM analytics.sessions")} == {"into today"}
-    keep(pipeline, sessions_days=1)
-    assert pipeline.one("SELECT count(*) FROM analytics.session_hours") == 3
+    assert pipeline.one("SELECT count(*) FROM analytics.session_hours") == 4
 
 
 def test_sessions_of_the_default_partition_go_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +370,26 @@ def test_two_at_once_remove_everything_once(pipeline: Pipeline) -> None:
     assert sum(windows.items for windows, _ in found) == 12
     assert sum(sessions.items for _, sessions in found) == 20
     assert pipeline.one("SELECT count(*) FROM analytics.sessions") == 0
+
+
+@pytest.mark.parametrize("step", [results.remove_windows, results.remove_sessions])
+@pytest.mark.parametrize("in_partition", [True, False])
+def test_nothing_is_removed_while_a_batch_is_published(
+    pipeline: Pipeline, step: Callable[..., Outcome], *, in_partition: bool
+) -> None:
+    if in_partition:
+        partition(pipeline, OLD)
+    fill(pipeline.conn, [(OLD, "a")])
+    retire(pipeline.conn, NEXT)
+    before = everything(pipeline.conn)
+    with ThreadPoolExecutor() as pool, pipeline.connect() as publisher, pipeline.connect() as other:
+        with publisher.transaction():
+            lock_analytics(publisher)
+            removing = pool.submit(step, other, pipeline.settings, dry_run=False)
+            assert not wait([removing], timeout=1).done
+            assert everything(pipeline.conn) == before
+        assert removing.result(timeout=30).items > 0
+    assert broken(pipeline.conn) == []
 
 
 def test_a_partition_that_is_being_read_stays_until_the_next_run(pipeline: Pipeline) -> None:
