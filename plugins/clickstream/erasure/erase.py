@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 10
+ZONES = ("raw", "events", "rejected", "archive")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 MARK = "erased-key"
 
@@ -59,7 +60,7 @@ class Erasure:
     token: str
     again: bool
     sessions: set[str] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(ZONES, 0)))
 
     @property
     def tokens(self) -> Tokens:
