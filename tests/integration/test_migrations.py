@@ -29,6 +29,17 @@ def test_down_and_up_again_give_the_same_schema(pipeline: Pipeline) -> None:
     assert pipeline.conn.execute(SCHEMA).fetchall() == before
 
 
+def test_no_row_is_deleted_by_reading_the_whole_of_a_table_that_refers_to_it(pipeline: Pipeline) -> None:
+    slow = pipeline.conn.execute(
+        "SELECT k.conrelid::regclass::text, k.conname FROM pg_constraint k"
+        " WHERE k.contype = 'f' AND k.connamespace = 'ledger'::regnamespace AND k.conparentid = 0"
+        " AND has_table_privilege('clickstream_writer', k.confrelid, 'DELETE')"
+        " AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indpred IS NULL"
+        " AND (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey)"
+    ).fetchall()
+    assert slow == []
+
+
 def test_every_table_and_column_of_the_results_is_explained(pipeline: Pipeline) -> None:
     silent = pipeline.conn.execute(
         "SELECT c.relname FROM pg_class c WHERE c.relnamespace IN ('ledger'::regnamespace, 'analytics'::regnamespace)"

@@ -74,6 +74,7 @@ COMMENT ON COLUMN ledger.segments.file_retired_at IS
     'When retention took its file; path is null since then. Its counts stay.';
 CREATE INDEX segments_with_file ON ledger.segments (batch_id) WHERE path IS NOT NULL;
 CREATE INDEX segments_of_attempt ON ledger.segments (attempt_id);
+CREATE INDEX segments_by_previous ON ledger.segments (topic_id, partition, previous_end);
 
 ALTER TABLE ledger.batches ADD COLUMN folded bigint NOT NULL DEFAULT 0 CHECK (folded >= 0),
     ADD COLUMN rejected_retired_at timestamptz;
@@ -153,7 +154,8 @@ REVOKE DELETE ON ledger.segments, ledger.batches, ledger.attempts, ledger.drains
     ledger.batch_windows, ledger.rejections, ledger.rejected_counts FROM clickstream_writer;
 DROP TABLE ledger.erasure_requests, ledger.erasures, ledger.published_days, ledger.removals, ledger.rewrites;
 DROP INDEX ledger.drains_by_time, ledger.batch_windows_of_batch, ledger.event_files_of_batch,
-    ledger.batches_by_publication, ledger.segments_of_attempt, ledger.segments_with_file;
+    ledger.batches_by_publication, ledger.segments_by_previous, ledger.segments_of_attempt,
+    ledger.segments_with_file;
 ALTER TABLE ledger.batches DROP COLUMN folded, DROP COLUMN rejected_retired_at;
 ALTER TABLE ledger.segments ALTER CONSTRAINT segments_contiguous NOT DEFERRABLE, DROP CONSTRAINT segment_file;
 ALTER TABLE ledger.segments DROP COLUMN file_retired_at,
