@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from pyspark.sql import SparkSession
 
+    from clickstream.settings import Settings
     from infra.local.stack import Stack
 
 LIMIT = 1.1
@@ -62,9 +63,15 @@ RETENTION = Retention(
     grace_hours=24,
 )
 GROWING = "ledger.retired_hours"  # 24 rows a day for ever: an hour that is gone must never be computed again
+DATABASE = "clickstream"  # whose sizes `make status` shows
+RESULTS = "analytics."
+MONTH, YEAR = 31, 366  # days of a partition, which goes as a whole; 5-minute windows and sessions, 60-minute windows
+SPARE = 3  # days: of the grace, and of the day that is not over
 TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace::regnamespace::text IN ('ledger', 'analytics')
+WHERE (c.relkind = 'p' OR c.relkind = 'r' AND NOT c.relispartition)
+  AND c.relnamespace::regnamespace::text IN ('ledger', 'analytics') AND NOT EXISTS (
+    SELECT FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND k.relkind = 'p' WHERE i.inhparent = c.oid)
 ORDER BY 1
 """
 SCHEMAS = """
@@ -101,13 +108,14 @@ class Sizes:
     unaccounted: dict[str, int]
 
     def figures(self) -> dict[str, int]:
-        """Everything that must not grow, by name."""
+        """Everything that must not grow from the middle on, by name; results have bounds of their own."""
+        ledger = {name: rows for name, rows in self.rows.items() if name != GROWING and not name.startswith(RESULTS)}
         return {
-            **{f"rows of {name}": rows for name, rows in self.rows.items() if name != GROWING},
+            **{f"rows of {name}": rows for name, rows in ledger.items()},
             **{f"files of {name}/": zone.files for name, zone in self.zones.items()},
             **{f"bytes of {name}/": zone.bytes for name, zone in self.zones.items()},
             **{f"entries of the fullest folder in {name}/": zone.fullest for name, zone in self.zones.items()},
-            **{f"bytes of schema {name}": size for name, size in self.schemas.items()},
+            "bytes of schema ledger": self.schemas["ledger"],
             "removals waiting": self.waiting,
         }
 
@@ -173,7 +181,9 @@ class History:
         original.aggregate_all(spark)
         template = Template(original, scratch / "template")
         original.close()
-        made = cls(stack, new_database(stack), template, retention, first, batches)
+        with superuser(stack) as conn:
+            conn.execute(f"ALTER DATABASE {new_database(stack)} RENAME TO {DATABASE}")
+        made = cls(stack, DATABASE, template, retention, first, batches)
         made.connect()
         simulated_days.prepare(
             made.conn, topic=TOPIC, topic_id=TOPIC_ID, kafka_days=retention.kafka_days, first=made.first
@@ -227,6 +237,7 @@ class History:
         for name in steps.STEPS:
             with _timed(took, name):
                 self.step(name)
+        self._age_published()
         with _timed(took, "vacuum"):
             self.conn.execute(f"VACUUM (ANALYZE) {tables}")
 
@@ -247,7 +258,20 @@ class History:
         with ExitStack() as patches:
             if hasattr(loaded, "datetime"):
                 patches.enter_context(mock.patch.object(loaded, "datetime", self.clock.as_datetime()))
-            steps.run(name, self.pipeline.conn, self.pipeline.settings, dry_run=False)
+            steps.run(name, self.pipeline.conn, self._settings_of(name), dry_run=False)
+
+    def _settings_of(self, step: str) -> Settings:
+        """The settings; for published days without a grace, as Delta knows what time it really is."""
+        if step != "remove_days":
+            return self.pipeline.settings
+        at_once = self.retention.model_copy(update={"grace_hours": 0})
+        return self.pipeline.settings.model_copy(update={"retention": at_once})
+
+    def _age_published(self) -> None:
+        """Let a day pass for the files of published days, as Delta removes of its log what is old by their times."""
+        for path in (self.stack.storage / "published").rglob("*"):
+            modified = path.stat().st_mtime - DAY.total_seconds()
+            os.utime(path, (modified, modified))
 
     def copy(self) -> None:
         """Copy the database as it is after the days that were lived."""
@@ -296,7 +320,11 @@ def main() -> None:
         sizes = live_through(history, marks, [days for days in marks if days != options.days // 2])
         courses = history.courses(spark)
         costs = costs_of(courses, rounds=ROUNDS)
-        missed = [*too_large(sizes, options.days), *unaccounted(sizes, courses)]
+        missed = [
+            *too_large(sizes, options.days),
+            *too_many_results(sizes, RETENTION),
+            *unaccounted(sizes, courses),
+        ]
         print_sizes(sizes, history)
         print_costs(courses, costs)
         show("`make status`", ("", ""), local_data(stack))
@@ -342,6 +370,23 @@ def too_large(sizes: dict[int, Sizes], days: int) -> list[str]:
         for name, figure in after.items()
         if figure > SIZE_LIMIT * before.get(name, 0)
     ]
+
+
+def too_many_results(sizes: dict[int, Sizes], retention: Retention) -> list[str]:
+    """Tables of results with more than what comes in their period and the length of a partition, a line each."""
+    found = []
+    for name, a_day in sizes[1].rows.items():
+        if not name.startswith(RESULTS):
+            continue
+        kept = retention.sessions_days + MONTH
+        if name.endswith("_by_window_5"):
+            kept = retention.windows_5_days + MONTH
+        elif name.endswith("_by_window_60"):
+            kept = retention.windows_60_days + YEAR
+        most = max(one.rows[name] for one in sizes.values())
+        if most > a_day * (kept + SPARE):
+            found.append(f"rows of {name}: {most:,}, {a_day:,} a day are kept for at most {kept} days")
+    return found
 
 
 def unaccounted(sizes: dict[int, Sizes], courses: dict[int, TwiceAnHour]) -> list[str]:
