@@ -182,6 +182,7 @@ class History:
         template = Template(original, scratch / "template")
         original.close()
         with superuser(stack) as conn:
+            conn.execute(f"DROP DATABASE {DATABASE}")
             conn.execute(f"ALTER DATABASE {new_database(stack)} RENAME TO {DATABASE}")
         made = cls(stack, DATABASE, template, retention, first, batches)
         made.connect()

@@ -13,8 +13,8 @@ from infra.local.status import local_data
 DAYS = 4
 BATCHES = 20
 SHORT = Retention(
-    kafka_days=1, raw_days=1, rejected_days=1, attempts_days=1, events_days=2, windows_5_days=1, windows_60_days=1,
-    sessions_days=2, ledger_days=1, published_days=1, archive_days=1, grace_hours=2,
+    kafka_days=1, raw_days=1, rejected_days=1, attempts_days=1, events_days=2, windows_5_days=2, windows_60_days=2,
+    sessions_days=2, ledger_days=1, published_days=2, archive_days=1, grace_hours=2,
 )  # fmt: skip
 
 
