@@ -2,12 +2,12 @@
 
 For a person who asked for it. **This can't be undone.**
 
-**What it does.** With *dry run* on it looks through everything and counts (published days aside); nothing is changed.
-Then type the userId twice and turn *dry run* off. Rows, coordinates and published numbers stay as they are, only the
-ids change: in the raw zone, the events, `sessions`, `session_hours`, `users_by_hour` and the excerpts of rejected
-records all at once, after that in the rejected zone, the archive and the published days. A list of keyed hashes does
-the same to every copy that is landed later: from Kafka, replayed or refilled. A batch or a drain that is at work
-meanwhile comes too late (`StaleBase`, `StaleAttempt`), and the next run does it anew.
+**What it does.** With *dry run* on it looks through everything and counts; nothing is changed. Then type the userId
+twice and turn *dry run* off. Rows, coordinates and published numbers stay as they are, only the ids change: in the raw
+zone, the events, `sessions`, `session_hours`, `users_by_hour` and the excerpts of rejected records all at once, after
+that in the rejected zone, the archive and the published days. A list of keyed hashes does the same to every copy that
+is landed later: from Kafka, replayed or refilled. A batch or a drain that is at work meanwhile comes too late
+(`StaleBase`, `StaleAttempt`), and the next run does it anew.
 
 **What it costs.** Everything is read, the archive twice, and files with the user are written anew. Other work goes on;
 at the end of the first part it waits for some seconds. Erasures go one by one.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from pyspark.sql import SparkSession
 from clickstream.drain import land
 from clickstream.erasure import erase
 from clickstream.errors import OutputMismatch, RemedyRefused, SettingsError, StaleAttempt, StaleBase
-from clickstream.ledger import drains, erasures
+from clickstream.ledger import drains, erasures, published_days
+from clickstream.maintenance import days
 from clickstream.remedies import refill
 from tests import erasing
 from tests.erasing import IDS, USER, assert_gone, erased, mapped_log
+from tests.integration import test_published_days as published
 from tests.integration.test_drain_and_aggregate import values
 from tests.pipeline import TABLES, Pipeline
 from tests.records import event
@@ -86,7 +90,7 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(known: Pipeline) -> None:
     would = erased(known, dry_run=True)
     assert erasing.dump(known) == before
     assert erasing.left_in_files(known) == files
-    assert {**would, "published_days": 0} == erased(known)
+    assert would == erased(known)
     assert all(count == 0 for count in erased(known, dry_run=True).values())
 
 
@@ -236,6 +240,92 @@ def test_a_second_user_and_the_first_one_again(known: Pipeline, spark: SparkSess
     known.aggregate_all(spark)
     known.assert_equals_oracle(mapped_log(known))
     assert_gone(known, [*IDS, '"u3"'])
+
+
+def test_attempts_at_work_when_it_is_repeated_keep_their_files(known: Pipeline, spark: SparkSession) -> None:
+    erased(known)
+    known.aggregate_all(spark)
+    known.produce(erasing.spread(erasing.hers()[:6]))
+    landed = [known.land(drain_id) for drain_id in known.plan()]
+    erased(known)
+    erasing.remove(known)
+    known.commit(landed)
+    transformed = known.attempt(spark)
+    assert transformed is not None
+    erased(known)
+    erasing.remove(known)
+    known.publish(transformed)
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    named = [file.path for file in erasures.files(known.conn)]
+    assert [path for path in named if not Path(path.removeprefix("file://")).exists()] == []
+
+
+def test_published_days(pipeline: Pipeline, spark: SparkSession) -> None:
+    erasing.use_key(pipeline)
+    records = published.two_days()
+    published.take(pipeline, spark, records)
+    published.publish(pipeline)
+    versions = published.table(pipeline).version()
+    assert erased(pipeline, "nobody", dry_run=True)["published_days"] == 0
+    counts = erased(pipeline, "secret-user-1", dry_run=True)
+    assert counts["published_days"] == counts["events"] > 0
+    assert erased(pipeline, "secret-user-1") == counts
+    assert published.table(pipeline).version() == versions + 2
+    published.assert_table_is(pipeline, mapped_log(pipeline, records), published.FIRST, published.SECOND)
+    assert {seen for _, seen in published.noted(pipeline).values()} == {1}
+    assert published.publish(pipeline).items == 0
+    assert erased(pipeline, "later")["published_days"] == 0  # of a day that is not closed
+    assert published.table(pipeline).version() == versions + 2
+    published.table(pipeline).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    assert_gone(pipeline, ["secret-user-1"])
+
+
+def test_a_day_that_was_read_before_is_looked_at_after_it_was_published(
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erasing.use_key(pipeline)
+    records = published.two_days()
+    published.take(pipeline, spark, records)
+    write, began, erasing_now = days._write, threading.Event(), threading.Event()
+
+    def slow(conn: Any, settings: Any, day: Any) -> Any:
+        content = published_days.content
+        with monkeypatch.context() as patch:
+
+            def read(*arguments: Any) -> Any:
+                found = content(*arguments)
+                began.set()
+                erasing_now.wait(60)
+                time.sleep(1)
+                return found
+
+            patch.setattr(published_days, "content", read)
+            return write(conn, settings, day)
+
+    monkeypatch.setattr(days, "_write", slow)
+    replace = erase._replace_other_files
+
+    def then(*arguments: Any) -> None:
+        erasing_now.set()
+        replace(*arguments)
+
+    monkeypatch.setattr(erase, "_replace_other_files", then)
+
+    def publish() -> None:
+        with pipeline.connect() as own:
+            days.publish_days(own, pipeline.settings, dry_run=False)
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    assert began.wait(60)
+    erased(pipeline, "secret-user-1")
+    publisher.join()
+    monkeypatch.undo()
+    assert "secret-user-1" not in {row["user_id"] for row in published.rows(pipeline)}
+    published.publish(pipeline)
+    published.assert_table_is(pipeline, mapped_log(pipeline, records), published.FIRST, published.SECOND)
+    assert {seen for _, seen in published.noted(pipeline).values()} == {1}
 
 
 def test_two_at_once(known: Pipeline) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 10
-ZONES = ("raw", "events", "rejected", "archive")
+ZONES = ("raw", "events", "rejected", "archive", "published_days")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 MARK = "erased-key"
 
@@ -159,6 +159,7 @@ def _look(conn: Connection[Any], erasure: Erasure) -> dict[str, int]:
         with suppress(FileNotFoundError):
             erasure.counts["rejected"] += records.concerned(path, tokens, needles)
     erasure.counts["archive"] = archive.concerned(archive.files(erasure.settings), tokens, needles)
+    erasure.counts["published_days"] = days.concerned(erasure.settings, tokens)
     erasure.counts.update(erasures.count(conn, erasure.user_id, _storable(erasure)))
     return dict(erasure.counts)
 
@@ -177,7 +178,7 @@ def _find_sessions(conn: Connection[Any], erasure: Erasure, files: list[File]) -
 
 
 def _find_sessions_elsewhere(erasure: Erasure) -> None:
-    """Find those that only files say which no ledger names: the rejected zone and the archive."""
+    """Find those that only files say which no ledger names: the rejected zone, the archive and published days."""
     if erasure.again:
         return
     user_id, needles = erasure.user_id, Needles([erasure.user_id])
@@ -185,6 +186,7 @@ def _find_sessions_elsewhere(erasure: Erasure) -> None:
         with suppress(FileNotFoundError):
             erasure.sessions |= records.sessions(path, user_id, needles)
     erasure.sessions |= archive.sessions(archive.files(erasure.settings), user_id, needles)
+    erasure.sessions |= days.sessions(erasure.settings, user_id)
 
 
 def _rejected(settings: Settings) -> list[str]:

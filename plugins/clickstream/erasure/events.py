@@ -28,9 +28,14 @@ def sessions(path: str, user_id: str) -> set[str]:
     """The sessions of a user."""
     found: set[str] = set()
     for table in parquet.groups(path, IDS):
-        of_user = table.filter(pc.equal(table["user_id"], user_id))
-        found.update(one for one in of_user["session_id"].unique().to_pylist() if not IS_TOKEN.match(one))
+        found |= sessions_of(table, user_id)
     return found
+
+
+def sessions_of(table: pa.Table, user_id: str) -> set[str]:
+    """The sessions of a user in a table of events."""
+    of_user = table.filter(pc.equal(table["user_id"], user_id))
+    return {one for one in of_user["session_id"].unique().to_pylist() if not IS_TOKEN.match(one)}
 
 
 def concerned(path: str, tokens: Tokens) -> int:

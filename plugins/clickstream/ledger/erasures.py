@@ -195,33 +195,33 @@ def remove(conn: Connection[Any], paths: Iterable[tuple[str, str, int | None, st
         )
 
 
-STAGED = """
+STAGED = f"""
 SELECT zone || '/' || attempt_id || '/', zone, CASE WHEN state = 'committed' THEN 'erasure' ELSE 'dead' END
 FROM ledger.attempts, unnest(
-    CASE WHEN state = 'committed' THEN '{batches}' ELSE '{batches, events, rejected}' END::text[]) zone
-WHERE batch_id IS NOT NULL AND swept_at IS NULL
+    CASE WHEN state = 'committed' THEN '{{batches}}' ELSE '{{batches, events, rejected}}' END::text[]) zone
+WHERE batch_id IS NOT NULL AND swept_at IS NULL AND erasures_seen < ({COUNT_USERS})
 UNION ALL
 SELECT DISTINCT 'raw/' || p.topic || '/partition=' || p.partition || '/' || left_over.attempt_id || '/', 'raw', 'dead'
 FROM (
     SELECT a.attempt_id, r.topic_id, r.partition FROM ledger.attempts a JOIN ledger.drain_ranges r USING (drain_id)
-    WHERE a.state <> 'committed' AND a.swept_at IS NULL
+    WHERE a.state <> 'committed' AND a.swept_at IS NULL AND a.erasures_seen < ({COUNT_USERS})
     UNION
     SELECT l.attempt_id, l.topic_id, l.partition FROM ledger.landings l JOIN ledger.attempts a USING (attempt_id)
-    WHERE a.swept_at IS NULL AND NOT EXISTS (
+    WHERE a.swept_at IS NULL AND a.erasures_seen < ({COUNT_USERS}) AND NOT EXISTS (
         SELECT FROM ledger.segments s
         WHERE s.attempt_id = l.attempt_id AND s.topic_id = l.topic_id AND s.partition = l.partition)
 ) left_over JOIN ledger.partitions p USING (topic_id, partition)
-"""
+"""  # noqa: S608 - the inner query is a constant
 
 
 def remove_staged(conn: Connection[Any], root: str) -> None:
     """Give to removal what attempts have written and nothing names: it may hold the user.
 
     That is the folder of tables of every attempt at a batch, and all of an attempt that didn't commit; one that still
-    runs can't, as it doesn't know who was erased.
+    runs can't, as it doesn't know who was erased. Attempts that know stay as they are: they may yet commit.
 
     Args:
-        conn: Connection in the erasing transaction.
+        conn: Connection in the erasing transaction, after `add`.
         root: The storage URL.
     """
     folders = conn.execute(STAGED).fetchall()

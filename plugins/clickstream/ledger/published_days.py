@@ -86,10 +86,17 @@ class Content:
 
 
 @contextmanager
-def alone(conn: Connection[Any]) -> Iterator[bool]:
-    """Whether this session alone may write published days; for as long as the block runs, if it may."""
+def alone(conn: Connection[Any], *, wait: bool = False) -> Iterator[bool]:
+    """Whether this session alone may write published days; for as long as the block runs, if it may.
+
+    Args:
+        conn: Connection of the writer in autocommit mode.
+        wait: Whether to wait until it may.
+    """
     with conn.cursor(row_factory=scalar_row) as cursor:
-        got = bool(cursor.execute("SELECT pg_try_advisory_lock(hashtext('published_days'))").fetchone())
+        if wait:
+            cursor.execute("SELECT pg_advisory_lock(hashtext('published_days'))")
+        got = wait or bool(cursor.execute("SELECT pg_try_advisory_lock(hashtext('published_days'))").fetchone())
     try:
         yield got
     finally:

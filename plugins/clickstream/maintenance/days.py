@@ -214,6 +214,13 @@ def rewrite_day(settings: Settings, day: date, change: Callable[[pa.RecordBatch]
     return _replace(table, settings, day, batches, rows=_rows(table, settings, day))
 
 
+def batches_of(settings: Settings, day: date) -> Iterator[pa.RecordBatch]:
+    """The rows that the table has of a day, some at a time; none of a day that it doesn't have."""
+    table = _open(settings)
+    if table is not None:
+        yield from _batches([path for path, _ in _files(table, settings, day)], day)
+
+
 def days_of(settings: Settings) -> list[date]:
     """The days that the table has, oldest first; none where there is no table yet."""
     return _days(_open(settings))
