@@ -85,7 +85,8 @@ def prepare(stack: Stack, java: Java, jars: Path) -> None:
             [
                 *_java_command(java, jars, folder),
                 *("kafka.tools.StorageTool", "format"),
-                *("--cluster-id", cluster_id, "--config", format_properties),
+                f"--cluster-id={cluster_id}",  # which may begin with a hyphen
+                *("--config", format_properties),
             ],
             purpose="format Kafka's data folder",
             remedy=f"Remove {folder} if it holds nothing of value, then run it again.",
