@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from clickstream.ledger.publishing import lock_analytics
 
@@ -185,9 +185,12 @@ def retire_day(conn: Connection[Any], day: date, *, until: datetime, keep_days: 
 
 def old_raw_files(conn: Connection[Any], keep_days: int) -> Size:
     """Raw files of batches that were published `keep_days` ago or earlier."""
-    return _size(
-        conn, f"SELECT count(*) AS items, coalesce(sum(s.bytes), 0)::bigint AS bytes {OLD_RAW_FILES}", keep_days
-    )
+    query = f"SELECT count(*) AS items, coalesce(sum(s.bytes), 0)::bigint AS bytes {OLD_RAW_FILES}"
+    with conn.cursor(row_factory=class_row(Size)) as cursor:
+        found = cursor.execute(query, {"keep": timedelta(days=keep_days)}).fetchone()
+    if found is None:
+        raise AssertionError
+    return found
 
 
 def retire_raw_files(conn: Connection[Any], keep_days: int) -> int:
@@ -195,9 +198,9 @@ def retire_raw_files(conn: Connection[Any], keep_days: int) -> int:
     return conn.execute(RETIRE_RAW_FILES, {"keep": timedelta(days=keep_days)}).rowcount
 
 
-def old_rejected(conn: Connection[Any], keep_days: int) -> Size:
-    """Batches whose rejected records are old; bytes are not known."""
-    return _size(conn, f"SELECT count(*) AS items, 0 AS bytes {OLD_REJECTED}", keep_days)
+def old_rejected(conn: Connection[Any], keep_days: int) -> list[UUID]:
+    """The published attempts of batches whose rejected records are old: their ids name the folders."""
+    return _ids(conn, f"SELECT a.attempt_id {OLD_REJECTED}", keep_days)
 
 
 def retire_rejected(conn: Connection[Any], storage_url: str, keep_days: int) -> int:
@@ -205,9 +208,9 @@ def retire_rejected(conn: Connection[Any], storage_url: str, keep_days: int) -> 
     return _count(conn, RETIRE_REJECTED, storage_url, keep_days)
 
 
-def old_attempts(conn: Connection[Any], keep_days: int) -> Size:
-    """Published attempts whose spec, report and staged tables are old; bytes are not known."""
-    return _size(conn, f"SELECT count(*) AS items, 0 AS bytes {OLD_ATTEMPTS}", keep_days)
+def old_attempts(conn: Connection[Any], keep_days: int) -> list[UUID]:
+    """Published attempts whose spec, report and staged tables are old: their ids name the folders."""
+    return _ids(conn, f"SELECT a.attempt_id {OLD_ATTEMPTS}", keep_days)
 
 
 def retire_attempts(conn: Connection[Any], storage_url: str, keep_days: int) -> int:
@@ -215,11 +218,9 @@ def retire_attempts(conn: Connection[Any], storage_url: str, keep_days: int) -> 
     return _count(conn, RETIRE_ATTEMPTS, storage_url, keep_days)
 
 
-def _size(conn: Connection[Any], query: str, keep_days: int) -> Size:
-    with conn.cursor(row_factory=class_row(Size)) as cursor:
-        found = cursor.execute(query, {"keep": timedelta(days=keep_days)}).fetchone()
-    if found is None:
-        raise AssertionError
+def _ids(conn: Connection[Any], query: str, keep_days: int) -> list[UUID]:
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        found: list[UUID] = cursor.execute(query, {"keep": timedelta(days=keep_days)}).fetchall()
     return found
 
 

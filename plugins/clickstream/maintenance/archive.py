@@ -28,7 +28,9 @@ def retire_archive(conn: Connection[Any], settings: Settings, *, dry_run: bool) 
             break
         outcome.items += 1
         outcome.lines.append(f"{day}")
-        if not dry_run:
+        if dry_run:
+            outcome.bytes += storage.size_of(f"{folder}/")
+        else:
             with conn.transaction():
                 removals.decide(conn, [Removal(path=f"{folder}/", zone="archive")], reason="retention")
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import ObjectStoragePath
@@ -12,12 +13,15 @@ from clickstream.ledger.removals import Removal
 from clickstream.maintenance.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from uuid import UUID
 
     from psycopg import Connection
 
     from clickstream.ledger.retirement import DeadAttempt
     from clickstream.settings import Settings
+
+AT_ONCE = 8
 
 
 def retire_raw(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
@@ -35,7 +39,8 @@ def retire_rejected(conn: Connection[Any], settings: Settings, *, dry_run: bool)
     old = retirement.old_rejected(conn, keep)
     while not dry_run and retirement.retire_rejected(conn, settings.storage_url, keep):
         pass
-    return Outcome(what="batches whose rejected records are retired", items=old.items)
+    size = _size_of_folders(settings, "rejected", old) if dry_run else 0
+    return Outcome(what="batches whose rejected records are retired", items=len(old), bytes=size)
 
 
 def retire_attempts(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
@@ -44,7 +49,8 @@ def retire_attempts(conn: Connection[Any], settings: Settings, *, dry_run: bool)
     old = retirement.old_attempts(conn, keep)
     while not dry_run and retirement.retire_attempts(conn, settings.storage_url, keep):
         pass
-    return Outcome(what="folders of published attempts retired", items=old.items)
+    size = _size_of_folders(settings, "batches", old) if dry_run else 0
+    return Outcome(what="folders of published attempts retired", items=len(old), bytes=size)
 
 
 def sweep_dead(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
@@ -56,13 +62,20 @@ def sweep_dead(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> O
         for attempt in attempts:
             found = list(_litter(settings, attempt))
             outcome.items += len(found)
-            if not dry_run:
+            if dry_run:
+                outcome.bytes += sum(storage.size_of(one.path) for one in found)
+            else:
                 with conn.transaction():
                     removals.decide(conn, found, reason="dead")
                     retirement.mark_swept(conn, attempt.attempt_id)
         if dry_run:
             break
     return outcome
+
+
+def _size_of_folders(settings: Settings, zone: str, attempts: Iterable[UUID]) -> int:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return sum(pool.map(storage.size_of, [f"{settings.storage_url}/{zone}/{one}/" for one in attempts]))
 
 
 def _litter(settings: Settings, attempt: DeadAttempt) -> Iterator[Removal]:
