@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,13 @@ def remove(url: str) -> int:
         local.with_name(f".{local.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of a local file
         _remove_empty(local)
     return size
+
+
+def remove_if_empty(folder: ObjectStoragePath) -> None:
+    """Remove a local folder that holds nothing; S3 has no such folders."""
+    if folder.protocol == "file":
+        with suppress(OSError):
+            Path(folder.path).rmdir()
 
 
 def _remove_empty(path: Path) -> None:

@@ -456,6 +456,9 @@ def test_days_past_their_time_go_when_their_events_have_gone(pipeline: Pipeline,
     version = table(pipeline).version()
     assert remove(pipeline).items == 0
     assert table(pipeline).version() == version
+    keep(pipeline, published_days=(today - SECOND).days, grace_hours=0)
+    remove(pipeline)
+    assert {path.name for path in folder(pipeline).iterdir()} == {"_delta_log", f"day={SECOND}"}
 
 
 def test_files_go_only_when_no_version_within_the_grace_needs_them(pipeline: Pipeline, spark: SparkSession) -> None:

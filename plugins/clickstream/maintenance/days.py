@@ -385,6 +385,8 @@ def _vacuum(table: DeltaTable, settings: Settings, outcome: Outcome, *, dry_run:
     if not dry_run:
         remove(dry_run=False)
         table.cleanup_metadata()
+        for folder in storage.listed(_root(settings)):
+            storage.remove_if_empty(folder)
 
 
 def _size(path: ObjectStoragePath) -> int:
