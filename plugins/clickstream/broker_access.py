@@ -19,10 +19,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from clickstream.errors import BrokerRefused, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from clickstream.settings import Settings
+
+    Received = tuple[bytes, Exception | None]
 
 BOOTSTRAP_MILLISECONDS = 10_000  # an absent broker is for the task's retries, and the next minute's run
 MECHANISM = "SCRAM-SHA-512"
@@ -53,6 +55,25 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc] # no types
         error = conn.init_future.exception
         if isinstance(error, SaslAuthenticationFailedError) or WRONG_CERTIFICATE in str(error):
             self._auth_failures[node.node_id] = error
+
+    async def _build_transport(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - no types
+        transport = await super()._build_transport(*arguments, **options)
+        transport._sock_recv = _data_before_end(transport._sock_recv)  # noqa: SLF001 - no public way
+        return transport
+
+
+def _data_before_end(receive: Callable[[], Received]) -> Callable[[], Received]:
+    """Read a closed connection's last data first and its end with the next read.
+
+    A broker that refuses a user says so and closes. Where a busy client reads both at once, its transport keeps only
+    the end, and the reason of the refusal is lost.
+    """
+
+    def received() -> Received:
+        data, error = receive()
+        return data, None if data else error
+
+    return received
 
 
 def _client(**options: Any) -> KafkaNetClient:  # noqa: ANN401 - the client's options

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import CoordinatorNotAvailableError, TopicAuthorizationFailedError
+from kafka.net.transport import KafkaSSLTransport
 
 from clickstream import broker, broker_access
 from clickstream.broker_access import connection_options
@@ -195,6 +196,23 @@ def test_a_wrong_password_is_refused_and_shown_nowhere(
     with pytest.raises(DeliveryError) as failed:
         handler(EVENT, None)
     assert wrong not in f"{refused.value!r} {failed.value!r} {failed.value.__cause__!r} {caplog.text}"
+
+
+def test_the_refusal_is_heard_where_the_broker_has_closed_before_it_is_read(
+    secured: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive: Any = KafkaSSLTransport._sock_recv
+
+    def receive_late(transport: KafkaSSLTransport) -> Any:
+        time.sleep(0.3)
+        return receive(transport)
+
+    monkeypatch.setattr(KafkaSSLTransport, "_sock_recv", receive_late)
+    monkeypatch.setattr(broker_access, "BOOTSTRAP_MILLISECONDS", 5_000)
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps({"username": "pipeline", "password": "another"}))
+    with pytest.raises(BrokerRefused, match="refuses the user"):
+        broker.describe(secured.settings(kafka_credentials_file=file))
 
 
 def test_a_broker_of_another_authority_is_refused(lambda_environment: Broker, aws: Account) -> None:
