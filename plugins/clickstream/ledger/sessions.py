@@ -46,7 +46,16 @@ ON CONFLICT (session_id) DO UPDATE SET
     entry_page = excluded.entry_page, exit_page = excluded.exit_page, bounced = excluded.bounced
 """
 
-# Windows that retention has removed stay removed, even if a session goes on that started in one.
+CHANGED_SESSIONS = """
+CREATE TEMP TABLE changed_sessions ON COMMIT DROP AS
+SELECT 1 AS sign, s.* FROM analytics.sessions s WHERE s.session_id IN (SELECT session_id FROM {source})
+UNION ALL SELECT -1, * FROM previous_sessions
+"""
+
+STARTS = "SELECT min(started_at), max(started_at) FROM changed_sessions"
+
+# Windows that retention has removed stay removed, even if a session goes on that started in one. The bounds, of which
+# an hour is the widest window, follow from the rest: they spare reading all the windows there ever were.
 COUNT_BY_WINDOW = """
 MERGE INTO analytics.sessions_by_window w USING (
     SELECT t.window_start, t.window_minutes AS minutes, d.dimension, d.value, sum(s.sign) AS sessions,
@@ -54,14 +63,12 @@ MERGE INTO analytics.sessions_by_window w USING (
            sum(s.sign * (s.add_to_carts > 0)::int) AS carted, sum(s.sign * (s.purchases > 0)::int) AS purchased,
            sum(s.sign * s.page_views) AS page_views,
            sum(s.sign * extract(epoch FROM s.ended_at - s.started_at)) AS seconds
-    FROM (
-        SELECT 1 AS sign, * FROM analytics.sessions WHERE session_id IN (SELECT session_id FROM {source})
-        UNION ALL
-        SELECT -1, * FROM previous_sessions) s
+    FROM changed_sessions s
     CROSS JOIN unnest(%(window_minutes)s::smallint[]) width (minutes)
     JOIN analytics.traffic_by_window t
       ON t.window_minutes = width.minutes
      AND t.window_start = date_bin(width.minutes * interval '1 minute', s.started_at, 'epoch')
+     AND t.window_start BETWEEN %(first)s - interval '1 hour' AND %(last)s
     CROSS JOIN LATERAL (VALUES
         ('all', ''), ('device', s.device), ('region', s.region),
         ('entry_page', s.entry_page), ('exit_page', s.exit_page)
@@ -70,6 +77,7 @@ MERGE INTO analytics.sessions_by_window w USING (
     GROUP BY 1, 2, 3, 4
 ) d ON w.window_minutes = d.minutes AND w.dimension = d.dimension AND w.window_start = d.window_start
    AND left(w.value, 256) = left(d.value, 256) AND w.value = d.value
+   AND w.window_start BETWEEN %(first)s - interval '1 hour' AND %(last)s
 WHEN MATCHED AND w.sessions + d.sessions = 0 THEN DELETE
 WHEN MATCHED THEN UPDATE SET
     sessions = w.sessions + d.sessions, bounced = w.bounced + d.bounced, carted = w.carted + d.carted,
@@ -102,7 +110,10 @@ def replace_session_hours(conn: Connection[Any], hours: Staged, window_minutes: 
     )
     conn.execute(sql.SQL(REMEMBER_SESSIONS).format(**source))
     conn.execute(sql.SQL(FOLD_SESSIONS).format(**source))
-    conn.execute(sql.SQL(COUNT_BY_WINDOW).format(**source), {"window_minutes": window_minutes})
+    conn.execute(sql.SQL(CHANGED_SESSIONS).format(**source))
+    conn.execute("ANALYZE changed_sessions")
+    ((first, last),) = conn.execute(STARTS).fetchall()
+    conn.execute(COUNT_BY_WINDOW, {"window_minutes": window_minutes, "first": first, "last": last})
 
 
 def add_users(conn: Connection[Any], users: Staged) -> None:
