@@ -11,9 +11,11 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from clickstream.health.check import Installation
 from clickstream.health.spark import Master
@@ -82,7 +84,7 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
 
 @contextmanager
 def started(command: list[Any], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the test's own, killed at the end."""
+    """A process of the test's own, killed at the end with all that it started and that would outlive it."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["/usr/bin/setpriv", "--pdeathsig", "KILL", *map(str, command)],
@@ -93,9 +95,15 @@ def started(command: list[Any], log: Path, **environment: str) -> Iterator[subpr
     try:
         yield process
     finally:
+        family = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGCONT)
         process.kill()
         process.wait()
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @contextmanager
