@@ -205,6 +205,26 @@ def test_old_batches_are_added_up_and_every_equation_holds(
     assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 0
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE ledger.batches SET published_at = now() WHERE batch_id = 2",
+        "UPDATE ledger.batches SET rejected_retired_at = NULL WHERE batch_id = 2",
+        "UPDATE ledger.segments SET path = 'file:///a', bytes = 1, file_retired_at = NULL WHERE batch_id = 2",
+        "UPDATE ledger.attempts SET swept_at = NULL WHERE batch_id = 2",
+    ],
+)
+def test_a_batch_keeps_its_rows_and_those_after_it_theirs_while(
+    history: tuple[Pipeline, list[Record]], change: str
+) -> None:
+    pipeline, _ = history
+    again(pipeline)
+    keep = pipeline.settings.retention.ledger_days
+    assert folding.foldable(pipeline.conn, keep) == [1, 2, 3]
+    pipeline.conn.execute(change)
+    assert folding.foldable(pipeline.conn, keep) == [1]
+
+
 def test_a_fold_can_not_leave_a_gap(history: tuple[Pipeline, list[Record]]) -> None:
     pipeline, _ = history
     again(pipeline)
@@ -298,6 +318,9 @@ def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Reco
     aging.let_grace_pass(pipeline)
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 0
     aging.assert_files_are_as_named(pipeline)
+    live = pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live")
+    removals.forget(pipeline.conn, [one.path for one in named])
+    assert pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live") == live
 
 
 def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
@@ -436,6 +459,21 @@ def test_a_day_published_again_meanwhile_is_not_retired(history: tuple[Pipeline,
     (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
     pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = now()")
     assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
+
+
+def test_a_day_with_a_user_erased_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    until, keep = TODAY - 90 * DAY, pipeline.settings.retention.events_days
+    (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
+    pipeline.conn.execute("UPDATE ledger.published_days SET erasures_seen = erasures_seen + 1")
+    assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
+
+
+def test_a_day_that_is_not_over_is_not_old(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    keep, end = pipeline.settings.retention.events_days, LONG_AGO + timedelta(hours=12)
+    days = [retirement.aged_days(pipeline.conn, until=until, keep_days=keep) for until in (end - DAY / 24, end)]
+    assert [[one.day for one in found] for found in days] == [[], [LONG_AGO.date()]]
 
 
 def test_the_open_attempt_is_looked_for_once_however_much_waits(history: tuple[Pipeline, list[Record]]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FOLDABLE = """
 WITH kept AS (
     SELECT min(b.batch_id) AS batch_id FROM ledger.batches b
-    WHERE b.state = 'open' OR b.state = 'published' AND (
+    WHERE b.state = 'published' AND (
         b.published_at > now() - %(keep)s OR b.rejected_retired_at IS NULL
         OR EXISTS (SELECT FROM ledger.segments s WHERE s.batch_id = b.batch_id AND s.path IS NOT NULL)
         OR EXISTS (SELECT FROM ledger.attempts a WHERE a.batch_id = b.batch_id AND a.swept_at IS NULL)))
