@@ -27,6 +27,7 @@ AIRFLOW = VENV / "bin" / "airflow"
 COUNTERS = REPOSITORY / "plugins" / "clickstream" / "airflow_metadata" / "versions"
 POOLS = REPOSITORY / "infra" / "bootstrap" / "pools.json"
 COMPONENTS = ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server")
+PERSONAL_PARAMS = "user_id,confirm"  # of erase_user: Airflow's audit log keeps what forms were sent with
 TRIGGERS = 3  # of the counters, on Airflow's tables
 GIT_TIMEOUT_SECONDS = 5
 REMEDY = "The lines above name the cause. Correct it and run it again."
@@ -46,6 +47,7 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "CORE__DEFAULT_TIMEZONE": "utc",
         "CORE__EXECUTION_API_SERVER_URL": f"{stack.airflow_url}/execution/",
         "CORE__FERNET_KEY_CMD": _print(credentials.fernet_key_file(stack)),
+        "CORE__SENSITIVE_VAR_CONN_NAMES": PERSONAL_PARAMS,
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": secrets / "airflow_passwords.json",
         "DATABASE__SQL_ALCHEMY_CONN_CMD": _print(secrets / "airflow_metadata_url"),

@@ -68,6 +68,7 @@ class ManagedAirflow(Construct):
                 worker_logs=module,
             ),
             airflow_configuration_options={
+                "core.sensitive_var_conn_names": "user_id,confirm",  # of erase_user: kept out of the audit log
                 "secrets.backend": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
                 "secrets.backend_kwargs": '{"connections_prefix": "clickstream/airflow/connections", '
                 '"variables_prefix": null, "config_prefix": null}',

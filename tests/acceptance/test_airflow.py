@@ -239,15 +239,18 @@ def test_a_remedy_without_need_is_refused_with_the_reason(
     assert any(reason in log.read_text(encoding="utf-8") for log in logs)
 
 
-def test_a_user_is_looked_for_and_the_log_names_nobody(published: Pipeline) -> None:
+def test_a_user_is_looked_for_and_no_log_names_anybody(published: Pipeline) -> None:
     user = published.one("SELECT user_id FROM analytics.sessions LIMIT 1")
     with AirflowApi(published.stack) as api:
         api.wait_for_dag("erase_user")
         api.call("PATCH", "/dags/erase_user", json={"is_paused": False})
-        run_id = api.trigger("erase_user", {"user_id": user, "dry_run": True})
+        run_id = api.trigger("erase_user", {"user_id": user, "confirm": user, "dry_run": True})
         assert api.wait_for_run("erase_user", run_id) == "success"
         path = f"/dags/erase_user/dagRuns/{quote(run_id)}/taskInstances/erase/xcomEntries/return_value"
         counts = api.call("GET", path)["value"]
+        triggered = api.call("GET", "/eventLogs", params={"dag_id": "erase_user", "event": "trigger_dag_run"})
+    assert "***" in str(triggered)
+    assert user not in str(triggered)
     assert dict(json.loads(counts) if isinstance(counts, str) else counts)["events"] > 0
     logs = list((published.stack.folder / "airflow" / "logs" / "dag_id=erase_user").rglob("*.log"))
     assert logs
