@@ -12,7 +12,7 @@ hours and changes nothing.
 | message | meaning | remedy |
 |---|---|---|
 | `changed meanwhile, left to the next run` | late events came, or another run was faster | none |
-| `OutputMismatch` | a file isn't what the ledger says; the hour stays as it was | check the storage |
+| `OutputMismatch` | a file isn't what the ledger says; its hour stays as it was, others are done | check the storage |
 """
 
 from datetime import timedelta

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from psycopg.errors import IntegrityError
+from psycopg.errors import IntegrityError, LockNotAvailable
 
-from clickstream.errors import RetentionRefused, StaleBase
-from clickstream.ledger import batches, folding, removals, retirement
+from clickstream.errors import OutputMismatch, RetentionRefused, StaleBase
+from clickstream.ledger import batches, folding, removals, retirement, rewrites
+from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
 from clickstream.remedies import refill
 from tests import aging, oracle
@@ -225,6 +228,45 @@ def test_a_batch_keeps_its_rows_and_those_after_it_theirs_while(
     assert folding.foldable(pipeline.conn, keep) == [1]
 
 
+def test_rows_stay_until_the_files_that_they_explain_are_swept(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, records = history
+    conn, keep = pipeline.conn, pipeline.settings.retention.ledger_days
+    again(pipeline)
+    assert folding.old_drains(conn, keep) == 0  # their attempts still have segments
+    folding.fold(conn, [1, 2, 3])
+    assert folding.old_drains(conn, keep) == 3
+    conn.execute("UPDATE ledger.attempts SET swept_at = NULL WHERE drain_id = 1")
+    assert folding.old_drains(conn, keep) == 2
+
+    pipeline.land_records(aging.batch_at(LONG_AGO, len(records)))
+    batch_id = pipeline.claim()
+    assert batch_id
+    pipeline.begin(batch_id)
+    batches.release(conn, batch_id, dry_run=False)
+    conn.execute("UPDATE ledger.batches SET created_at = now() - interval '100 days' WHERE batch_id = %s", [batch_id])
+    assert folding.forget_released(conn, keep) == 0
+    conn.execute("UPDATE ledger.attempts SET swept_at = now()")
+    assert folding.forget_released(conn, keep) == 1
+
+    attempt_id = rewrites.register(conn, kind="compaction", subject="an hour", dag_run_id=RUN)
+    rewrites.abandon(conn, attempt_id)
+    conn.execute("UPDATE ledger.rewrites SET ended_at = now() - interval '100 days'")
+    assert folding.forget_rewrites(conn, keep) == 0
+    conn.execute("UPDATE ledger.rewrites SET swept_at = now()")
+    assert folding.forget_rewrites(conn, keep) == 1
+
+
+def test_a_fold_waits_for_who_publishes(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    again(pipeline)
+    pipeline.conn.execute("SET lock_timeout = '200ms'")
+    with pipeline.connect() as other, other.transaction():
+        lock_analytics(other)
+        with pytest.raises(LockNotAvailable):
+            folding.fold(pipeline.conn, [1, 2, 3])
+    folding.fold(pipeline.conn, [1, 2, 3])
+
+
 def test_a_fold_can_not_leave_a_gap(history: tuple[Pipeline, list[Record]]) -> None:
     pipeline, _ = history
     again(pipeline)
@@ -364,6 +406,38 @@ def test_a_closed_hour_is_compacted_and_no_number_changes(
     pipeline.land_records(historic)
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle([*records, *historic])
+
+
+def test_files_of_before_and_after_a_new_field_are_compacted(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, records = history
+    old, new = (Path(file.path.removeprefix("file://")) for file in rewrites.live_files(pipeline.conn, LONG_AGO))
+    pq.write_table(pq.read_table(old).drop_columns(["referrer"]), old)
+    events = pq.read_table(new)
+    pq.write_table(events.append_column("campaign", [pa.array(["spring"] * len(events))]), new)
+    assert compact(pipeline).items == 2
+    [file] = rewrites.live_files(pipeline.conn, LONG_AGO)
+    compacted = pq.read_table(file.path.removeprefix("file://"))
+    assert compacted["campaign"].to_pylist() == [None] * (6 - len(events)) + ["spring"] * len(events)
+    assert set(events.column_names) == set(compacted.column_names) - {"campaign"}
+    pipeline.assert_equals_oracle(records)
+
+
+def test_an_hour_without_one_of_its_files_holds_up_no_other(
+    history: tuple[Pipeline, list[Record]], spark: SparkSession
+) -> None:
+    pipeline, records = history
+    pipeline.land_records(
+        [
+            Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+            for one in aging.batch_at(LONG_AGO + DAY, len(records), minutes=(0, 9))
+        ]
+    )
+    pipeline.aggregate_all(spark)
+    Path(rewrites.live_files(pipeline.conn, LONG_AGO)[0].path.removeprefix("file://")).unlink()
+    with pytest.raises(OutputMismatch, match=f"{LONG_AGO:%Y-%m-%dT%H}: .*No such file"):
+        compact(pipeline)
+    assert len(rewrites.live_files(pipeline.conn, LONG_AGO)) == 2
+    assert len(rewrites.live_files(pipeline.conn, LONG_AGO + DAY)) == 1
 
 
 def oracle_historic() -> tuple[tuple[str, bytes | None], ...]:

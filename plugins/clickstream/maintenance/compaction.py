@@ -36,11 +36,14 @@ ROW_GROUP_BYTES = 16 << 20
 def compact(conn: Connection[Any], settings: Settings, dag_run_id: str, *, dry_run: bool) -> Outcome:
     """Compact closed hours, each in a transaction of its own; one that changes meanwhile waits for the next run.
 
+    An hour that can't be read holds up no other.
+
     An hour is closed once its windows are complete. While late events may still come, it waits for several files more
     than it needs, so that not each of them rewrites it.
 
     Raises:
-        OutputMismatch: If a file doesn't hold what the ledger says. The hour stays as it was.
+        OutputMismatch: If files of an hour are missing or don't hold what the ledger says. The hour stays as it was,
+            the others are done.
     """
     found = rewrites.hours_with_many_files(
         conn,
@@ -50,6 +53,7 @@ def compact(conn: Connection[Any], settings: Settings, dag_run_id: str, *, dry_r
         most=MOST_HOURS,
     )
     outcome = Outcome(what="event files compacted")
+    failed = []
     for hour in found:
         spelled = hours.spell(hour.hour)
         if not dry_run:
@@ -59,10 +63,16 @@ def compact(conn: Connection[Any], settings: Settings, dag_run_id: str, *, dry_r
                 log.info("%s", error)
                 outcome.lines.append(f"{spelled}: changed meanwhile, left to the next run")
                 continue
+            except (OutputMismatch, OSError, pa.ArrowException) as error:
+                log.exception("%s can't be compacted", spelled)
+                failed.append(f"{spelled}: {error}")
+                continue
             log.info("%s: %s files with %s events are %s now", spelled, hour.files, hour.records, written)
         outcome.items += hour.files
         outcome.bytes += hour.bytes
         outcome.lines.append(f"{spelled}: {hour.files} files, {hour.records} events, {hour.bytes} bytes")
+    if failed:
+        raise OutputMismatch("\n".join([*failed, *outcome.lines]))
     return outcome
 
 
@@ -130,16 +140,27 @@ def _write(settings: Settings, attempt_id: UUID, hour: datetime, old: Sequence[L
 
 
 def _row_groups(files: Sequence[LiveFile]) -> Iterator[pa.Table]:
-    """The events of the files in tables of about 16 MiB."""
+    """The events of the files in tables of about 16 MiB, with the columns of all; one that a file lacks is null."""
+    columns = pa.unify_schemas([_schema(file) for file in files])
     waiting: list[pa.RecordBatch] = []
     size = 0
+
+    def table() -> pa.Table:
+        parts = [pa.Table.from_batches([batch]) for batch in waiting]
+        return pa.concat_tables([columns.empty_table(), *parts], promote_options="default")
+
     for file in files:
         with ObjectStoragePath(file.path).open("rb") as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=10_000):
                 waiting.append(batch)
                 size += batch.nbytes
                 if size >= ROW_GROUP_BYTES:
-                    yield pa.Table.from_batches(waiting)
+                    yield table()
                     waiting, size = [], 0
     if waiting:
-        yield pa.Table.from_batches(waiting)
+        yield table()
+
+
+def _schema(file: LiveFile) -> pa.Schema:
+    with ObjectStoragePath(file.path).open("rb") as stream:
+        return pq.read_schema(stream).remove_metadata()

@@ -29,43 +29,36 @@ from clickstream import storage
 from clickstream.errors import OutputMismatch
 from clickstream.ledger import published_days as ledger
 from clickstream.maintenance.outcome import Outcome
+from clickstream_transform.event_schema import FIELDS, AmountField, Field, IntegerField, TextField, TimeField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from psycopg import Connection
 
     from clickstream.settings import Settings
 
 _TIME = pa.timestamp("us", tz="UTC")
+_TYPES: Mapping[type[Field], pa.DataType] = {
+    TextField: pa.string(),
+    TimeField: _TIME,
+    AmountField: pa.decimal128(24, 6),
+    IntegerField: pa.int64(),
+}
 SCHEMA = pa.schema(
     {
         "topic_id": pa.string(),
         "partition": pa.int32(),
         "offset": pa.int64(),
         "record_time": _TIME,
-        "event_id": pa.string(),
-        "user_id": pa.string(),
-        "session_id": pa.string(),
-        "device": pa.string(),
-        "region": pa.string(),
-        "producer_id": pa.string(),
-        "event_type": pa.string(),
-        "event_time": _TIME,
-        "page": pa.string(),
-        "sequence": pa.int64(),
-        "schema_version": pa.int64(),
-        "referrer": pa.string(),
-        "product_id": pa.string(),
-        "amount": pa.decimal128(24, 6),
-        "currency": pa.string(),
+        **{field.column: _TYPES[type(field)] for field in FIELDS},
         "fingerprint": pa.binary(),
         "day": pa.date32(),
     }
 )
 """The table's columns: those of the events zone, then the UTC day of the event's time, by which it is partitioned.
 
-A field that is added to the contract is added here too, before `day`; files and days without it read as null.
+A field that is added to the contract is one of them; files and days without it read as null.
 """
 
 STATISTICS = "event_time"
@@ -246,8 +239,8 @@ def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
     """The batch with the table's columns; those that it doesn't have are null."""
     if unknown := set(batch.schema.names) - set(SCHEMA.names):
         raise OutputMismatch(
-            f"Column {min(unknown)} of the events of {day} is not one of the published table. Add it to SCHEMA in"
-            " clickstream/maintenance/days.py, then run again."
+            f"Column {min(unknown)} of the events of {day} is no field of this release. Deploy one that has it (FIELDS"
+            " in clickstream_transform/event_schema.py), then run again."
         )
     columns = {
         field.name: batch[field.name].cast(field.type)
