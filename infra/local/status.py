@@ -1,8 +1,12 @@
 """What each component of a stack is doing, and why; and what its data takes."""
 
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -87,13 +91,21 @@ def local_data(stack: Stack) -> list[tuple[str, str]]:
     """Sizes of zones and tables, what waits to be removed, the generator's last line, and where the credentials are."""
     rows = []
     for zone in sorted(one for one in stack.storage.iterdir() if one.is_dir()):
-        sizes = [file.stat().st_size for file in zone.rglob("*") if file.is_file()]
+        sizes = list(_file_sizes(zone))
         rows.append((f"{zone.name}/", f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"))
     rows += _kept(stack)
     log = stack.log("generator")
     if log.exists() and (lines := log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]):
         rows.append(("generator's log", lines[0][:LINE_CHARACTERS]))
     return [*rows, ("credentials", f"a file each in {stack.secrets}; `make env` prints what programs need")]
+
+
+def _file_sizes(folder: Path) -> Iterator[int]:
+    """Bytes of each file below a folder; files and folders may go meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield Path(parent, name).stat().st_size
 
 
 def _kept(stack: Stack) -> list[tuple[str, str]]:

@@ -406,6 +406,18 @@ def test_a_partition_that_is_being_read_stays_until_the_next_run(pipeline: Pipel
     assert remove(pipeline)[0].items == 6
 
 
+def test_partitions_are_added_another_day_while_a_default_one_is_being_read(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "AHEAD", timedelta(days=200))
+    with pipeline.connect() as reader, reader.transaction():
+        reader.execute("SELECT * FROM analytics.revenue_by_window")
+        outcome = results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False)
+    assert outcome.items == 0
+    assert outcome.lines == ["none: a default partition is being read; the next run adds them"]
+    assert results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False).items > 0
+
+
 def test_a_session_that_goes_on_brings_no_removed_window_back(pipeline: Pipeline, spark: SparkSession) -> None:
     start = OLD + 12 * HOUR
     keep(pipeline, sessions_days=30_000)
