@@ -50,7 +50,9 @@ from clickstream.orchestration import TASK_DEFAULTS, ledger
         "user_id": Param(
             type="string", minLength=1, maxLength=256, description="The userId, exactly as events spell it."
         ),
-        "confirm": Param("", type="string", description="The same userId once more; not needed for a dry run."),
+        "confirm": Param(
+            None, type=["null", "string"], description="The same userId once more; not needed for a dry run."
+        ),
         "dry_run": Param(True, type="boolean", description="Only count where the user is."),
     },
 )
@@ -66,7 +68,7 @@ def erase_user() -> None:
         params = params or {}
         dry_run = bool(params["dry_run"])
         with ledger() as conn:
-            user_id = confirmed(str(params["user_id"]), str(params["confirm"]), dry_run=dry_run)
+            user_id = confirmed(str(params["user_id"]), str(params["confirm"] or ""), dry_run=dry_run)
             counts = erase(conn, settings(), user_id, str(run_id), dry_run=dry_run)
         print(f"{'Would change' if dry_run else 'Changed'}:", *(f"{k}: {n:,}" for k, n in counts.items()), sep="\n- ")
         return counts

@@ -442,6 +442,11 @@ def archive(pipeline: Pipeline, minute: datetime) -> None:
 def test_an_archive_that_stands_still(pipeline: Pipeline) -> None:
     where = installation(pipeline, archive_max_age_minutes=70)
     remedy = "No archive file of the last 70 minutes", "see the log of the generator", "or of the Lambda"
+    says(look(generator.CHECK, where), "degraded", "None yet: it is looked for since less than 70 minutes")
+    pipeline.conn.execute(
+        "INSERT INTO ledger.health_checks (component, status, latency_seconds, reason, dag_run_id, checked_at)"
+        " VALUES ('generator', 'degraded', 0, '', '', now() - interval '71 minutes')"
+    )
     says(look(generator.CHECK, where), "down", *remedy, "None is in the hours before it.")
     now = datetime.now(UTC)
     archive(pipeline, now - timedelta(days=2))

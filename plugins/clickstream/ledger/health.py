@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from clickstream.errors import OutputMismatch
 
@@ -86,6 +86,14 @@ def record(conn: Connection[Any], rows: Iterable[Row], dag_run_id: str) -> None:
             [(row.component, row.status, row.latency_seconds, row.reason, dag_run_id) for row in rows],
         )
         cursor.execute(PRUNE)
+
+
+def checked_since(conn: Connection[Any], component: str) -> datetime | None:
+    """When the component was first looked at, of the last week; None if it never was."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            "SELECT min(checked_at) FROM ledger.health_checks WHERE component = %s", [component]
+        ).fetchone()
 
 
 def rows_of(conn: Connection[Any], dag_run_id: str) -> list[Row]:
