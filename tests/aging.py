@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clickstream.maintenance import sweep, zones
 from tests.conftest import superuser
 from tests.oracle import Record
 from tests.pipeline import Pipeline
@@ -89,6 +90,13 @@ def backdate(pipeline: Pipeline) -> None:
 def let_grace_pass(pipeline: Pipeline) -> None:
     """Let everything that waits for its removal have waited long enough."""
     pipeline.conn.execute("UPDATE ledger.removals SET decided_at = decided_at - interval '60 days'")
+
+
+def sweep_after_grace(pipeline: Pipeline) -> None:
+    """What the daily maintenance does with files that nothing names, once the grace is over."""
+    zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False)
+    let_grace_pass(pipeline)
+    sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
 
 
 def mark_days_published(pipeline: Pipeline) -> None:

@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -56,19 +57,38 @@ def files_below(root: str, *parts: str) -> list[str]:
 
 
 def replace(root: str, url: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Give a file below the root other content, durable and at once: readers see all of the old or all of the new."""
+    """Give a file below the root other content, durable and at once: readers see all of the old or all of the new.
+
+    Who is killed meanwhile leaves the old content, and on S3 nothing beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file any more.
+    """
+    if root.startswith(LOCAL):
+        _replace_local(root, _local(url), write)
+        return
     path = ObjectStoragePath(url)
-    beside = path.parent / f".{path.name}.new"
+    with NamedTemporaryFile() as content:
+        write(content)
+        content.flush()
+        path.fs.invalidate_cache(path.path)
+        if not path.exists():
+            raise FileNotFoundError(url)
+        path.fs.put_file(content.name, path.path)
+
+
+def _replace_local(root: str, path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    beside = path.with_name(f".{path.name}.new")
     with beside.open("wb") as stream:
         write(stream)
-    if root.startswith(LOCAL):
-        sync(root, [str(beside)])
-        _local(str(beside)).replace(_local(url))
-        (_local(url).parent / f".{path.name}.crc").unlink(missing_ok=True)  # Hadoop's, of the old content
-        sync(root, [url])
-    else:
-        path.fs.copy(beside.path, path.path)
-        beside.unlink()
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not path.exists():
+        beside.unlink(missing_ok=True)
+        raise FileNotFoundError(path)
+    beside.replace(path)
+    path.with_name(f".{path.name}.crc").unlink(missing_ok=True)  # Hadoop's, of the old content
+    sync(root, [f"{LOCAL}{path}"])
 
 
 def write_json(path: ObjectStoragePath, content: Mapping[str, Any]) -> None:

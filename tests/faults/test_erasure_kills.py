@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from clickstream.errors import StaleAttempt, StaleBase
-from tests import erasing
+from clickstream.maintenance import compaction, steps
+from tests import aging, erasing
 from tests.erasing import USER, assert_gone, erased, mapped_log
 from tests.faults.test_kills import environment
+from tests.faults.test_maintenance_kills import assert_as_if_nothing_had_happened
 from tests.faults.victim import ERASURE
+from tests.integration import test_published_days as published
 from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import Pipeline
+from tests.integration.test_maintenance import LONG_AGO
+from tests.pipeline import HISTORIC, RUN, Pipeline
+from tests.records import event
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -82,12 +91,10 @@ def test_killed_and_run_again(known: Pipeline, spark: SparkSession, point: str) 
     assert known.one("SELECT count(*) FROM ledger.erasure_requests WHERE committed_at IS NULL") == 1 - committed
     assert known.one("SELECT count(*) FROM ledger.erasure_requests WHERE finished_at IS NULL") == 1 - committed
     assert known.one("SELECT count(*) FROM ledger.rewrites WHERE state = 'open'") == 0
-    dead = known.conn.execute("SELECT attempt_id FROM ledger.rewrites WHERE state = 'dead'").fetchall()
-    for (attempt_id,) in dead:  # what the sweep does with the files of attempts without effect
-        for path in Path(known.settings.storage_url.removeprefix("file://")).rglob(str(attempt_id)):
-            shutil.rmtree(path)
     known.aggregate_all(spark)
     known.assert_equals_oracle(mapped_log(known))
+    aging.sweep_after_grace(known)
+    assert_as_if_nothing_had_happened(known, mapped_log(known))
     assert_gone(known)
 
 
@@ -121,3 +128,87 @@ def test_beside_drains_and_batches(known: Pipeline, spark: SparkSession) -> None
     known.aggregate_all(spark)
     known.assert_equals_oracle(mapped_log(known))
     assert_gone(known, [*erasing.IDS, '"u1"', '"u2"', '"u3"'])
+
+
+ERASED = (USER, "user-ulla", "user-uwe")
+USERS = (*ERASED, "user-one", "user-two")
+
+
+def of_long_ago(number: int) -> erasing.Values:
+    """Events of hours and days that are closed, of users who share their sessions."""
+    return erasing.spread(
+        event(
+            eventId=f"old-{number}-{n}",
+            userId=USERS[n % 5],
+            sessionId=f"long-ago-{n % 3}",
+            eventTime=aging.spelled(LONG_AGO + timedelta(minutes=50 * n + number)),
+        )
+        for n in range(30)
+    )
+
+
+def batch_of_all(pipeline: Pipeline, spark: SparkSession, number: int) -> None:
+    """A batch of new and old events and rejected records, which counts as old at once: what is retired by age goes."""
+    pipeline.produce(of_long_ago(number), headers=HISTORIC)
+    pipeline.produce([*erasing.spread(erasing.hers()[:8]), *[(0, value) for value in erasing.rejected()]])
+    with suppress(StaleAttempt, StaleBase):
+        pipeline.drain()
+        pipeline.aggregate(spark)
+    pipeline.conn.execute(
+        "UPDATE ledger.batches SET published_at = now() - interval '60 days' WHERE state = 'published'"
+    )
+
+
+def compact(pipeline: Pipeline) -> None:
+    compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=False)
+
+
+def maintain(pipeline: Pipeline) -> None:
+    """A daily run."""
+    compact(pipeline)
+    for name in steps.STEPS:
+        steps.run(name, pipeline.conn, pipeline.settings, dry_run=False)
+
+
+def beside(pipeline: Pipeline, work: Callable[[Pipeline], object], until: threading.Event | None = None) -> None:
+    """Do some work over a connection of its own, once or again and again."""
+    own = Pipeline(pipeline.stack, pipeline.settings, pipeline.dsn, pipeline.connect(), pipeline.partitions)
+    with own.conn:
+        work(own)
+        while until and not until.is_set():
+            work(own)
+
+
+def test_beside_compaction_maintenance_batches_and_published_days(known: Pipeline, spark: SparkSession) -> None:
+    numbers = count()
+    for _ in range(2):
+        batch_of_all(known, spark, next(numbers))
+    done = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(beside, known, work, done) for work in (maintain, compact)]
+        try:
+            for user in ERASED:
+                eraser = pool.submit(beside, known, partial(erased, user_id=user))
+                batch_of_all(known, spark, next(numbers))
+                while not eraser.done():
+                    batch_of_all(known, spark, next(numbers))
+                eraser.result()
+        finally:
+            done.set()
+        for one in others:
+            one.result()
+    known.drain_all()
+    known.aggregate_all(spark)
+    for _ in range(2):
+        maintain(known)
+        known.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '60 days'")
+        aging.let_grace_pass(known)
+    assert_as_if_nothing_had_happened(known, mapped_log(known))
+    published.assert_table_is(known, mapped_log(known), LONG_AGO.date(), (LONG_AGO + aging.DAY).date())
+    published.table(known).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    assert_gone(known, [*erasing.IDS, *ERASED])
+    for happened in (
+        "SELECT count(*) FROM ledger.segments WHERE file_retired_at IS NOT NULL",
+        "SELECT count(*) FROM ledger.batches WHERE rejected_retired_at IS NOT NULL",
+    ):
+        assert known.one(happened) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -14,17 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from clickstream import storage
 from clickstream.drain import land
 from clickstream.erasure import erase
 from clickstream.errors import OutputMismatch, RemedyRefused, SettingsError, StaleAttempt, StaleBase
-from clickstream.ledger import drains, erasures, published_days
-from clickstream.maintenance import days
+from clickstream.ledger import drains, erasures, published_days, retirement
+from clickstream.maintenance import compaction, days, zones
 from clickstream.remedies import refill
-from tests import erasing
+from tests import aging, erasing
 from tests.erasing import IDS, USER, assert_gone, erased, mapped_log
 from tests.integration import test_published_days as published
 from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import TABLES, Pipeline
+from tests.oracle import Record
+from tests.pipeline import RUN, TABLES, Pipeline
 from tests.records import event
 
 TOKEN = re.compile("erased-[0-9a-f]{32}")
@@ -131,6 +134,30 @@ def test_a_recreated_topic_counts_as_duplicates(known: Pipeline, spark: SparkSes
     assert_gone(known)
 
 
+def test_two_incarnations_of_a_topic_with_the_same_offsets(pipeline: Pipeline, spark: SparkSession) -> None:
+    erasing.use_key(pipeline)
+    now = time.time_ns() // 1_000_000
+    records = [
+        Record(topic_id, 0, offset, now, b"k", json.dumps(one).encode())
+        for topic_id, user in (("first", USER), ("second", "u1"))
+        for offset, one in enumerate(
+            event(eventId=f"{topic_id}-{n}", userId=by, sessionId="shared-session", eventTime=erasing.at(n))
+            for n, by in enumerate((USER, user))
+        )
+    ]
+    pipeline.land_records(records[:2])
+    pipeline.conn.execute("UPDATE ledger.partitions SET closed_at = now()")
+    pipeline.land_records(records[2:])
+    assert {file.path.rpartition("/")[2] for file in erasures.files(pipeline.conn)} == {"0-2.parquet"}
+    for user in (USER, "u1"):
+        assert erased(pipeline, user)["raw"] > 0
+        named = [file.path.rpartition("/")[2] for file in erasures.files(pipeline.conn)]
+        assert [name for name in named if re.fullmatch(r"0-2(-[0-9a-f]{16})?\.parquet", name)] == named
+    pipeline.aggregate_all(spark)
+    pipeline.assert_equals_oracle(mapped_log(pipeline, records))
+    assert_gone(pipeline)
+
+
 def test_she_comes_back_in_a_session_of_her_own(known: Pipeline, spark: SparkSession) -> None:
     erased(known)
     new = [event(eventId=f"new-{n}", userId=USER, sessionId="a new one", eventTime=erasing.at(n)) for n in range(4)]
@@ -222,6 +249,148 @@ def test_what_is_landed_while_it_reads_is_read_too(known: Pipeline, monkeypatch:
     erased(known)
     assert rounds == [False, True]
     assert_gone(known, [*IDS, "the last"])
+
+
+def test_what_was_written_for_a_file_that_is_gone_goes_too(
+    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Her files of an hour are compacted after they were written anew, and then she has one more session."""
+    known.aggregate_all(spark)
+    commit = erase._commit
+    rounds: list[bool] = []
+
+    def compacted(*arguments: Any) -> bool:
+        if not rounds:
+            known.produce(
+                erasing.spread([event(eventId="x", userId=USER, sessionId="the last", eventTime=erasing.at(0))])
+            )
+            known.drain_all()
+        rounds.append(commit(*arguments))
+        if not rounds[-1]:
+            hours = known.conn.execute("SELECT DISTINCT hour FROM ledger.event_files WHERE live").fetchall()
+            for (hour,) in hours:
+                compaction.compact_hour(known.conn, known.settings, hour, RUN)
+        return rounds[-1]
+
+    monkeypatch.setattr(erase, "_commit", compacted)
+    erased(known)
+    assert rounds == [False, True]
+    known.aggregate_all(spark)
+    aging.sweep_after_grace(known)
+    aging.assert_files_are_as_named(known)
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known, [*IDS, "the last"])
+
+
+def test_what_is_published_after_excerpts_were_read_is_read_too(
+    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.aggregate_all(spark)
+    faulty = json.dumps(event(userId="u1", sessionId="s1", eventType="JUMP")).encode()
+    known.produce([(0, value) for value in [faulty, *erasing.rejected()]])
+    known.drain_all()
+    commit, replace = erase._commit, erasures.replace_excerpts
+    rounds: list[bool] = []
+    sent: list[str] = []
+
+    def after_a_batch(*arguments: Any) -> bool:
+        known.aggregate_all(spark)
+        rounds.append(commit(*arguments))
+        return rounds[-1]
+
+    def noted(conn: Any, excerpts: Any) -> int:
+        if not rounds:
+            sent.extend(excerpts.values())
+        return replace(conn, excerpts)
+
+    monkeypatch.setattr(erase, "_commit", after_a_batch)
+    monkeypatch.setattr(erasures, "replace_excerpts", noted)
+    erased(known)
+    assert rounds == [True]
+    assert len(sent) == 10
+    assert all("erased-" in text for text in sent)
+    assert known.one("SELECT count(*) FROM ledger.rejections WHERE excerpt LIKE '%%u1%%'") == 1
+    monkeypatch.setattr(erase, "_rewrite_rejected", None)
+    assert erasing.left_in_database(known) == []
+
+
+def test_a_user_of_a_session_that_has_a_token_already(known: Pipeline, spark: SparkSession) -> None:
+    alone = [
+        event(eventId=f"a{n}", userId="before-login", sessionId="shared-session", eventTime=erasing.at(400))
+        for n in range(2)
+    ]
+    known.produce(erasing.spread(alone))
+    known.drain_all()
+    known.aggregate_all(spark)
+    erased(known)
+    assert known.one("SELECT count(*) FROM analytics.session_hours WHERE user_id = 'before-login'") > 0
+    would = erased(known, "before-login", dry_run=True)
+    assert would["session_hours"] > 0
+    assert erased(known, "before-login") == would
+    known.aggregate_all(spark)
+    known.assert_equals_oracle(mapped_log(known))
+    assert_gone(known, [*IDS, "before-login"])
+
+
+def test_raw_files_are_not_retired_while_they_are_swapped(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    known.conn.execute("UPDATE ledger.batches SET published_at = now() - interval '60 days'")
+    settle = erasures.settle_rewrite
+
+    def retire() -> None:
+        with known.connect() as own:
+            retirement.retire_raw_files(own, 30)
+
+    retiring = threading.Thread(target=retire)
+
+    def beside(*arguments: Any) -> None:
+        retiring.start()
+        retiring.join(2)
+        settle(*arguments)
+
+    monkeypatch.setattr(erasures, "settle_rewrite", beside)
+    erased(known)
+    retiring.join()
+    assert known.one("SELECT count(*) FROM ledger.segments WHERE path IS NOT NULL AND batch_id IS NOT NULL") == 0
+    assert known.unaccounted() == {}
+    aging.sweep_after_grace(known)
+    aging.assert_files_are_as_named(known)
+    assert_gone(known)
+
+
+def test_it_may_take_longer_than_the_grace(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = erase._commit
+
+    def days_later(*arguments: Any) -> bool:
+        known.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '60 days'")
+        with known.connect() as own:
+            zones.sweep_dead(own, known.settings, dry_run=False)
+        return commit(*arguments)
+
+    monkeypatch.setattr(erase, "_commit", days_later)
+    erased(known)
+    assert_gone(known)
+    given_up = erasures.register_rewrite(known.conn, 0, RUN)
+    known.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '60 days'")
+    zones.sweep_dead(known.conn, known.settings, dry_run=False)
+    assert known.one("SELECT state FROM ledger.rewrites WHERE attempt_id = %s", given_up) == "dead"
+
+
+def test_a_minute_of_the_archive_that_retires_meanwhile(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = storage.replace
+    gone: list[str] = []
+
+    def retired(root: str, url: str, write: Any) -> None:
+        if not gone and "/archive/" in url:
+            gone.append(url)
+            storage.remove(url)
+        replace(root, url, write)
+
+    monkeypatch.setattr(storage, "replace", retired)
+    before = aging.files(known, "archive")
+    counts = erased(known)
+    assert aging.files(known, "archive") == before - set(gone)
+    assert 0 < counts["archive"] < 26 + 9
+    assert_gone(known)
 
 
 def test_files_that_come_faster_than_they_are_read(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +502,7 @@ def test_two_at_once(known: Pipeline) -> None:
         erasures.enter(other)
         with pytest.raises(RemedyRefused, match="Another erasure is running"):
             erased(known)
+        erasures.leave(other)
     assert erased(known)["raw"] > 0
 
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 import pytest
 
+from clickstream import storage as zones
 from clickstream.aggregate import attempt
 from clickstream.aggregate.spark import SPARK_APPS, SUBMIT, submit_conf
 from clickstream.errors import OutputMismatch
@@ -111,6 +113,30 @@ def test_what_is_missing_or_cut_on_s3_is_named_and_never_published(on_s3: Pipeli
         check_inputs([segment])
     with pytest.raises(OutputMismatch, match=r"report\.json does not exist"):
         on_s3.publish(UUID(spec.attempt_id))
+
+
+def test_a_file_is_replaced_by_one_put_with_nothing_beside_it(aws: Account) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=BUCKET, Key="zones/archive/minute.json", Body=b"old")
+    url = f"{STORAGE_URL}/archive/minute.json"
+    zones.replace(STORAGE_URL, url, lambda stream: stream.write(b"new"))
+
+    def cut_short(stream: IO[bytes]) -> None:
+        stream.write(b"half of")
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        zones.replace(STORAGE_URL, url, cut_short)
+    versions = s3.list_object_versions(Bucket=BUCKET)
+    assert [one["Key"] for one in versions["Versions"]] == 2 * ["zones/archive/minute.json"]
+    assert "DeleteMarkers" not in versions
+    assert s3.get_object(Bucket=BUCKET, Key="zones/archive/minute.json")["Body"].read() == b"new"
+    s3.delete_object(Bucket=BUCKET, Key="zones/archive/minute.json")
+    with pytest.raises(FileNotFoundError):
+        zones.replace(STORAGE_URL, url, lambda stream: stream.write(b"back"))
+    assert keys(aws) == []
 
 
 def test_checks_look_at_s3_and_make_no_bucket(pipeline: Pipeline, aws: Account) -> None:

@@ -61,7 +61,10 @@ def _rewrite(settings: Settings | None, tokens: Tokens, needles: Needles, path: 
         stream.write(b"\n".join(mapped))
 
     if changed and settings is not None:
-        storage.replace(settings.storage_url, path, write)
+        try:
+            storage.replace(settings.storage_url, path, write)
+        except FileNotFoundError:  # retention has taken it since it was read
+            return 0
     return changed
 
 

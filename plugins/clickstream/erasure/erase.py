@@ -50,7 +50,7 @@ class Erasure:
         user_id: The userId.
         token: What stands for the user.
         again: Whether the user is on the list already; then it is applied as it is, with every session it has.
-        sessions: The user's sessions, as far as they were found.
+        sessions: The user's sessions, as far as they were found; some have a token already, by another erasure.
         counts: What was changed, or would be, by zone and table.
     """
 
@@ -71,13 +71,18 @@ class Erasure:
     @property
     def needles(self) -> Needles:
         """What to look for; the sessions on the list are known by their hashes alone."""
-        return Needles(None if self.again else {self.user_id, *self.sessions})
+        return Needles(None if self.again else {self.user_id, *self.fresh_sessions})
+
+    @property
+    def fresh_sessions(self) -> list[str]:
+        """The sessions that get a token now, in order."""
+        return sorted(one for one in self.sessions if not IS_TOKEN.match(one))
 
     def rows(self) -> list[tuple[bytes, str, str]]:
         """The rows of the list that stand for the user: (hash, kind, token)."""
         plain = key.tokens(self.settings, {})
         of_sessions = [
-            (plain.hash(SESSION, one), SESSION, plain.derive(self.token, one)) for one in sorted(self.sessions)
+            (plain.hash(SESSION, one), SESSION, plain.derive(self.token, one)) for one in self.fresh_sessions
         ]
         return [(plain.mark, SESSION, MARK), (plain.hash(USER, self.user_id), USER, self.token), *of_sessions]
 
@@ -169,7 +174,7 @@ def _find_sessions(conn: Connection[Any], erasure: Erasure, files: list[File]) -
     if erasure.again:
         return
     user_id, needles = erasure.user_id, Needles([erasure.user_id])
-    erasure.sessions |= {one for one in erasures.sessions_of(conn, user_id) if not IS_TOKEN.match(one)}
+    erasure.sessions |= erasures.sessions_of(conn, user_id)
     for file in files:
         if file.zone == "raw":
             erasure.sessions |= records.sessions(file.path, user_id, needles)
@@ -199,37 +204,64 @@ def _concerned(file: File, tokens: Tokens, needles: Needles) -> int:
 
 
 def _storable(erasure: Erasure) -> dict[str, str]:
-    """The sessions that the database can hold, with their tokens: others it never got."""
+    """The sessions that the database can hold, with their tokens: others it never got. A token stays as it is."""
     tokens = erasure.tokens
-    return {one: token for one in erasure.sessions if _is_storable(one) and (token := tokens.of_session(one))}
+    return {one: tokens.of_session(one) or one for one in erasure.sessions if _is_storable(one)}
 
 
 def _is_storable(text: str) -> bool:
     return not UNSTORABLE.search(text)
 
 
+@dataclass
+class Work:
+    """What an attempt at the files and rows of the ledger has done so far.
+
+    Attributes:
+        attempt_id: Its id, which names its folders.
+        looked: By path, what takes a file's place; None where the list changes nothing of it.
+        counted: By path, how many of a file's records the list changes.
+        written: By path, every file that was written, of use or not.
+        excerpts: Those of rejected records that the list changes, as they are to be.
+        excerpts_until: The newest batch of which excerpts were looked at.
+    """
+
+    attempt_id: UUID
+    looked: dict[str, Rewritten | None] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
+    written: dict[str, Rewritten] = field(default_factory=dict)
+    excerpts: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    excerpts_until: int = 0
+
+    def start_again(self) -> None:
+        """Look at everything again, with more sessions; what was written stays known, to be removed."""
+        self.looked.clear()
+        self.excerpts.clear()
+        self.excerpts_until = 0
+
+
 def _replace_named_files(conn: Connection[Any], erasure: Erasure, attempt_id: UUID) -> None:
     """Write the files that the ledger names anew, and swap them in one transaction with all else that it holds."""
-    looked: dict[str, Rewritten | None] = {}
-    counted: dict[str, int] = {}
+    work = Work(attempt_id)
     _find_sessions_elsewhere(erasure)
     for _ in range(ROUNDS):
         files = erasures.files(conn)
         before = set(erasure.sessions)
-        _find_sessions(conn, erasure, [file for file in files if file.path not in looked])
+        _find_sessions(conn, erasure, [file for file in files if file.path not in work.looked])
         if erasure.sessions != before:
-            looked.clear()
+            work.start_again()
         tokens, needles = erasure.tokens, erasure.needles
         for file in files:
-            if file.path not in looked:
-                counted[file.path] = _concerned(file, tokens, needles)
-                looked[file.path] = _rewrite(erasure.settings, file, attempt_id, tokens) if counted[file.path] else None
-        fresh = [one for one in looked.values() if one]
+            if file.path not in work.looked:
+                work.counted[file.path] = _concerned(file, tokens, needles)
+                work.looked[file.path] = _rewrite(erasure.settings, file, work, tokens)
+        _map_excerpts(conn, work, tokens)
+        fresh = [one for one in work.looked.values() if one]
         storage.sync(erasure.settings.storage_url, [one.path for one in fresh])
         storage.verify(storage.WrittenFile(one.path, one.file.records, one.bytes) for one in fresh)
-        if _commit(conn, erasure, attempt_id, looked):
+        if _commit(conn, erasure, work):
             for file in files:
-                erasure.counts[file.zone] += counted[file.path]
+                erasure.counts[file.zone] += work.counted[file.path]
             return
     raise RemedyRefused(
         f"Files were added faster than they could be read, {ROUNDS} times in a row. Nothing was erased. Run erase_user"
@@ -237,40 +269,63 @@ def _replace_named_files(conn: Connection[Any], erasure: Erasure, attempt_id: UU
     )
 
 
-def _rewrite(settings: Settings, file: File, attempt_id: UUID, tokens: Tokens) -> Rewritten:
-    folder, _, name = file.path.rpartition("/")
-    if file.zone == "raw":
-        path = ObjectStoragePath(folder.rpartition("/")[0]) / str(attempt_id) / name
-    else:
-        part = f"{sha256(file.path.encode()).hexdigest()[:16]}.parquet"  # names are unique within an attempt only
-        path = storage.at(settings.storage_url, "events", str(attempt_id), folder.rpartition("/")[2], part)
+def _rewrite(settings: Settings, file: File, work: Work, tokens: Tokens) -> Rewritten | None:
+    if not work.counted[file.path]:
+        return None
+    path = _place(settings, file, work.attempt_id)
     storage.make_parent(path)
     with path.open("wb") as stream:
         (records if file.zone == "raw" else events).rewrite(file.path, stream, tokens)
-    return erasures.Rewritten(file, str(path), path.stat().st_size)
+    work.written[str(path)] = written = erasures.Rewritten(file, str(path), path.stat().st_size)
+    return written
 
 
-def _commit(conn: Connection[Any], erasure: Erasure, attempt_id: UUID, looked: dict[str, Rewritten | None]) -> bool:
+def _place(settings: Settings, file: File, attempt_id: UUID) -> ObjectStoragePath:
+    """Where the file that takes another's place is written.
+
+    Names are unique within an attempt only, and those of raw files within one incarnation of a topic too: so the new
+    one has a hash of the whole path.
+    """
+    folder, _, name = file.path.rpartition("/")
+    digest = sha256(file.path.encode()).hexdigest()[:16]
+    if file.zone == "raw":
+        offsets = "-".join(name.removesuffix(".parquet").split("-")[:2])
+        return ObjectStoragePath(folder).parent / str(attempt_id) / f"{offsets}-{digest}.parquet"
+    hour = folder.rpartition("/")[2]
+    return storage.at(settings.storage_url, "events", str(attempt_id), hour, f"{digest}.parquet")
+
+
+def _map_excerpts(conn: Connection[Any], work: Work, tokens: Tokens) -> None:
+    """Map the excerpts of batches that were published since they were looked at last; the others are as they were."""
+    until = erasures.newest_rejections(conn)
+    for at, text in erasures.excerpts(conn, after=work.excerpts_until):
+        mapped = records.excerpt(tokens.value(text.encode()) or b"")
+        if mapped != text:
+            work.excerpts[at] = mapped
+    work.excerpts_until = until
+
+
+def _commit(conn: Connection[Any], erasure: Erasure, work: Work) -> bool:
     """The transaction; returns whether it was made, or files are there that weren't looked at."""
     tokens = erasure.tokens
     user = (erasure.user_id, erasure.token)
     with conn.transaction():
         erasures.lock(conn)
         publishing.lock_analytics(conn)
+        erasures.lock_segments(conn)
         now = {file.path for file in erasures.files(conn)}
-        if not now <= looked.keys():
+        if not now <= work.looked.keys():
             return False
-        erasures.settle_rewrite(conn, attempt_id)
+        used = {one.path: one for path, one in work.looked.items() if one and path in now}
+        unused = [one for path, one in work.written.items() if path not in used]
+        erasures.settle_rewrite(conn, work.attempt_id)
         erasures.add(conn, erasure.rows())
-        erasures.swap(conn, [one for path, one in looked.items() if one and path in now])
-        unused = [
-            (one.path, one.file.zone, one.bytes, "dead") for path, one in looked.items() if one and path not in now
-        ]
-        erasures.remove(conn, unused)
+        erasures.swap(conn, list(used.values()))
+        erasures.remove(conn, [(one.path, one.file.zone, one.bytes, "dead") for one in unused])
         erasures.remove_staged(conn, erasure.settings.storage_url)
         erasure.counts.update(erasures.rename(conn, user, _storable(erasure)))
-        mapped = {at: records.excerpt(tokens.value(text.encode()) or b"") for at, text in erasures.excerpts(conn)}
-        erasures.replace_excerpts(conn, mapped)
+        _map_excerpts(conn, work, tokens)
+        erasures.replace_excerpts(conn, work.excerpts)
         erasures.mark_committed(conn, erasure.token)
     return True
 

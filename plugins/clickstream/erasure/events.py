@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickstream.erasure import parquet
-from clickstream.erasure.mapping import IS_TOKEN
 from clickstream.errors import OutputMismatch
 from clickstream_transform.event_schema import FIELDS, AmountField
 from clickstream_transform.fingerprint import amount_identity, fingerprint
@@ -33,9 +32,9 @@ def sessions(path: str, user_id: str) -> set[str]:
 
 
 def sessions_of(table: pa.Table, user_id: str) -> set[str]:
-    """The sessions of a user in a table of events."""
+    """The sessions of a user in a table of events, some of which may be tokens."""
     of_user = table.filter(pc.equal(table["user_id"], user_id))
-    return {one for one in of_user["session_id"].unique().to_pylist() if not IS_TOKEN.match(one)}
+    return set(of_user["session_id"].unique().to_pylist())
 
 
 def concerned(path: str, tokens: Tokens) -> int:
@@ -117,15 +116,16 @@ def _fingerprint(row: Mapping[str, Any], ids: Mapping[str, str], path: str) -> b
 
 
 def _identity(row: Mapping[str, Any], amounts: Mapping[str, str]) -> dict[str, str]:
-    present = {field.name: str(row[field.column]) for field in FIELDS if row[field.column] is not None}
-    return {**present, **amounts}
+    """What the fingerprint is of; a file that was written before a field was added lacks its column."""
+    columns = {field.name: row.get(field.column) for field in FIELDS}
+    return {**{name: str(value) for name, value in columns.items() if value is not None}, **amounts}
 
 
 def _spellings(row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Every identity that the row's amounts can have had: the decimal column has lost zeros in front."""
     spellings: list[dict[str, str]] = [{}]
     for field in AMOUNTS:
-        amount: Decimal | None = row[field.column]
+        amount: Decimal | None = row.get(field.column)
         if amount is not None:
             spellings = [{**known, field.name: text} for known in spellings for text in _amounts(amount)]
     yield from spellings

@@ -12,7 +12,7 @@ from clickstream.erasure.mapping import Listed
 from clickstream.errors import RemedyRefused, StaleAttempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from psycopg import Connection
@@ -37,6 +37,7 @@ class Rewritten:
     bytes: int
 
 
+EXCERPTS_AT_ONCE = 5_000
 COUNT_USERS = "SELECT count(*) FROM ledger.erasures WHERE kind = 'user'"
 
 
@@ -134,6 +135,11 @@ def lock(conn: Connection[Any]) -> None:
     conn.execute("SELECT pg_advisory_xact_lock(hashtext('erasures'))")
 
 
+def lock_segments(conn: Connection[Any]) -> None:
+    """Let nobody change a segment until this transaction ends: neither a claim nor the retiring of raw files."""
+    conn.execute("LOCK TABLE ledger.segments IN SHARE ROW EXCLUSIVE MODE")
+
+
 def settle_rewrite(conn: Connection[Any], attempt_id: UUID) -> None:
     """Commit the attempt that wrote the files.
 
@@ -159,16 +165,18 @@ def add(conn: Connection[Any], rows: Iterable[tuple[bytes, str, str]]) -> None:
         )
 
 
-REPLACE_EVENT_FILE = """
-INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id)
-SELECT %(path)s, hour, records, %(bytes)s, batch_id FROM ledger.event_files WHERE path = %(old)s AND live
-"""
-
+NEW_FILES = "unnest(%(old)s::text[], %(path)s::text[], %(bytes)s::bigint[]) n (old, path, bytes)"
 SWAP = {
-    "raw": ("UPDATE ledger.segments SET path = %(path)s, bytes = %(bytes)s WHERE path = %(old)s",),
+    "raw": (
+        f"UPDATE ledger.segments s SET path = n.path, bytes = n.bytes FROM {NEW_FILES} WHERE s.path = n.old",  # noqa: S608
+    ),
     "events": (
-        REPLACE_EVENT_FILE,
-        "UPDATE ledger.event_files SET live = false WHERE path = %(old)s AND live",
+        f"""
+        INSERT INTO ledger.event_files (path, hour, records, bytes, batch_id)
+        SELECT n.path, f.hour, f.records, n.bytes, f.batch_id
+        FROM ledger.event_files f JOIN {NEW_FILES} ON f.path = n.old WHERE f.live
+        """,  # noqa: S608 - constants of this module
+        "UPDATE ledger.event_files SET live = false WHERE path = ANY(%(old)s) AND live",
     ),
 }
 
@@ -179,10 +187,18 @@ def swap(conn: Connection[Any], files: Sequence[Rewritten]) -> None:
     Raises:
         StaleAttempt: If it doesn't name one of the old files any more.
     """
-    for one in files:
-        values = {"old": one.file.path, "path": one.path, "bytes": one.bytes}
-        if any(conn.execute(statement, values).rowcount != 1 for statement in SWAP[one.file.zone]):
-            raise StaleAttempt(f"The ledger no longer names {one.file.path}. Nothing was erased; run erase_user again.")
+    for zone, statements in SWAP.items():
+        of_zone = [one for one in files if one.file.zone == zone]
+        values = {
+            "old": [one.file.path for one in of_zone],
+            "path": [one.path for one in of_zone],
+            "bytes": [one.bytes for one in of_zone],
+        }
+        if any(conn.execute(statement, values).rowcount != len(of_zone) for statement in statements):
+            raise StaleAttempt(
+                f"The ledger no longer names all of the files in {zone}/ that were written anew. Nothing was erased;"
+                " run erase_user again."
+            )
     remove(conn, [(one.file.path, one.file.zone, one.file.bytes, "erasure") for one in files])
 
 
@@ -228,10 +244,14 @@ def remove_staged(conn: Connection[Any], root: str) -> None:
     remove(conn, [(f"{root}/{folder}", zone, None, reason) for folder, zone, reason in folders])
 
 
-RENAME_SESSIONS = (
-    "UPDATE analytics.{} s SET session_id = m.token FROM renamed_sessions m WHERE s.session_id = m.session_id"
-)
-RENAME_USER = "UPDATE analytics.{} SET user_id = %(token)s WHERE user_id = %(user)s"
+# Each of the user's rows is of one of these sessions, by which it is found: not every table has an index on user_id.
+RENAME_SESSIONS = """
+UPDATE analytics.{} s
+SET session_id = m.token, user_id = CASE WHEN s.user_id = %(user)s THEN %(token)s ELSE s.user_id END
+FROM renamed_sessions m
+WHERE s.session_id = m.session_id AND (m.session_id <> m.token OR s.user_id = %(user)s)
+"""
+RENAME_USER = "UPDATE analytics.users_by_hour SET user_id = %(token)s WHERE user_id = %(user)s"
 
 
 def rename(conn: Connection[Any], user: tuple[str, str], sessions: Mapping[str, str]) -> dict[str, int]:
@@ -240,7 +260,7 @@ def rename(conn: Connection[Any], user: tuple[str, str], sessions: Mapping[str, 
     Args:
         conn: Connection in the erasing transaction.
         user: The userId and its token.
-        sessions: The tokens by sessionId.
+        sessions: The tokens by sessionId, of all sessions that the user has rows of; a token stands for itself.
 
     Returns:
         How many rows had one of the ids, by table.
@@ -251,12 +271,10 @@ def rename(conn: Connection[Any], user: tuple[str, str], sessions: Mapping[str, 
             copy.write_row(pair)
     conn.execute("ANALYZE renamed_sessions")
     values = {"user": user[0], "token": user[1]}
-    counts = {}
-    for table in ("sessions", "session_hours"):
-        # Users first: each of their rows there is of one of the sessions, and so is counted once.
-        conn.execute(RENAME_USER.format(table), values)
-        counts[table] = conn.execute(RENAME_SESSIONS.format(table)).rowcount
-    counts["users_by_hour"] = conn.execute(RENAME_USER.format("users_by_hour"), values).rowcount
+    counts = {
+        table: conn.execute(RENAME_SESSIONS.format(table), values).rowcount for table in ("sessions", "session_hours")
+    }
+    counts["users_by_hour"] = conn.execute(RENAME_USER, values).rowcount
     return counts
 
 
@@ -267,20 +285,30 @@ SELECT (SELECT count(*) FROM analytics.sessions WHERE user_id = %(user)s OR sess
 """
 
 
-def count(conn: Connection[Any], user_id: str, sessions: Iterable[str]) -> dict[str, int]:
+def count(conn: Connection[Any], user_id: str, sessions: Mapping[str, str]) -> dict[str, int]:
     """How many rows of the results `rename` would change, by table."""
-    row = conn.execute(COUNT_ROWS, {"user": user_id, "sessions": list(sessions)}).fetchone() or ()
+    changed = [one for one, token in sessions.items() if one != token]
+    row = conn.execute(COUNT_ROWS, {"user": user_id, "sessions": changed}).fetchone() or ()
     return dict(zip(("sessions", "session_hours", "users_by_hour"), row, strict=True))
 
 
-def excerpts(conn: Connection[Any]) -> Iterable[tuple[tuple[str, int, int], str]]:
-    """The excerpts of rejected records in which an id may stand, by coordinates."""
-    rows = conn.execute(
-        'SELECT topic_id, partition, "offset", excerpt FROM ledger.rejections'
-        " WHERE excerpt LIKE '%Id\"%' OR excerpt LIKE '%\\\\u%'"
-    )
-    for topic_id, partition, offset, excerpt in rows:
-        yield (topic_id, partition, offset), excerpt
+def newest_rejections(conn: Connection[Any]) -> int:
+    """The newest batch with a rejected record, 0 where there is none; batches are published in order."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return int(cursor.execute("SELECT max(batch_id) FROM ledger.rejections").fetchone() or 0)
+
+
+def excerpts(conn: Connection[Any], *, after: int) -> Iterator[tuple[tuple[str, int, int], str]]:
+    """The excerpts of rejected records in which an id may stand, by coordinates, of batches after this one."""
+    with conn.transaction(), conn.cursor("excerpts") as cursor:
+        cursor.itersize = EXCERPTS_AT_ONCE
+        cursor.execute(
+            'SELECT topic_id, partition, "offset", excerpt FROM ledger.rejections'
+            " WHERE batch_id > %s AND (excerpt LIKE '%%Id\"%%' OR excerpt LIKE '%%\\\\u%%')",
+            [after],
+        )
+        for topic_id, partition, offset, excerpt in cursor:
+            yield (topic_id, partition, offset), excerpt
 
 
 def replace_excerpts(conn: Connection[Any], excerpts: Mapping[tuple[str, int, int], str]) -> int:

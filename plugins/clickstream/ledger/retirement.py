@@ -268,8 +268,10 @@ FROM ledger.rewrites w WHERE w.swept_at IS NULL AND w.state = 'dead'
 LIMIT 1000
 """
 
+# An erasure may take longer than the grace, and holds its lock for as long.
 BURY_OLD_REWRITES = """
 UPDATE ledger.rewrites SET state = 'dead' WHERE state = 'open' AND created_at <= now() - %(grace)s
+    AND (kind <> 'erasure' OR pg_try_advisory_xact_lock_shared(hashtext('erase_user')))
 """
 
 # Committed drains whose ranges all became segments have nothing to sweep.
@@ -282,7 +284,10 @@ WHERE a.swept_at IS NULL AND a.state = 'committed' AND a.drain_id IS NOT NULL AN
 
 
 def settle_attempts(conn: Connection[Any], grace_hours: int) -> None:
-    """Call rewrites dead that are open since longer than the grace, and drains swept that have left nothing behind."""
+    """Call rewrites dead that are open since longer than the grace, and drains swept that have left nothing behind.
+
+    An erasure that is at work is not dead, however long it takes.
+    """
     conn.execute(BURY_OLD_REWRITES, {"grace": timedelta(hours=grace_hours)})
     conn.execute(SETTLE_DRAINS)
 
