@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 COMPACT = "compact"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])  # imports once for all victims
+MODULES = [f"clickstream.maintenance.{module}" for module in steps.STEPS.values()]
+PROCESSES.set_forkserver_preload([__name__, *MODULES])  # imports once for all victims
 
 
-def kill(pipeline: Pipeline, step: str, function: str, moment: str) -> None:
+def kill(pipeline: Pipeline, settings: Settings, step: str, function: str, moment: str) -> None:
     """Run a step in a process of its own that dies `before` or `after` its first call of `module.function`."""
-    victim = PROCESSES.Process(target=_run, args=(step, function, moment, pipeline.dsn, pipeline.settings))
+    victim = PROCESSES.Process(target=_run, args=(step, function, moment, pipeline.dsn, settings))
     victim.start()
     victim.join(60)
     assert victim.exitcode == -signal.SIGKILL, victim.exitcode
