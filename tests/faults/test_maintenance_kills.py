@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["written"]
 
-# Of long ago are two days, whose events, 5-minute windows and sessions are past their time; one of them as published.
-RETENTION = Retention(events_days=30, windows_5_days=30, sessions_days=30, published_days=99)
+# Of long ago are two days, whose events, 5-minute windows and sessions are past their time.
+RETENTION = Retention(events_days=30, windows_5_days=30, sessions_days=30)
+ONE_DAY_LESS = RETENTION.model_copy(update={"published_days": 99})
 OLD_DAYS = (LONG_AGO, LONG_AGO + aging.DAY)
 
 KILLS = [
@@ -121,7 +122,8 @@ def settings_of(pipeline: Pipeline, step: str) -> Settings:
     """The settings; for published days without a grace, as Delta knows what time it really is."""
     if step != "remove_days":
         return pipeline.settings
-    return pipeline.settings.model_copy(update={"retention": RETENTION.model_copy(update={"grace_hours": 0})})
+    at_once = pipeline.settings.retention.model_copy(update={"grace_hours": 0})
+    return pipeline.settings.model_copy(update={"retention": at_once})
 
 
 def maintain(pipeline: Pipeline) -> None:
@@ -142,8 +144,9 @@ def published(pipeline: Pipeline) -> dict[date, int]:
     }
 
 
-def assert_days_are_published(pipeline: Pipeline, *, since: date) -> None:
-    """The table and its rows in the ledger have the events of each old day from this one on, and no other day."""
+def assert_days_are_published(pipeline: Pipeline) -> None:
+    """The table and its rows in the ledger have the events of each old day within its period, and no other day."""
+    since = datetime.now(UTC).date() - timedelta(days=pipeline.settings.retention.published_days)
     events = dict(
         pipeline.conn.execute(
             "SELECT (hour AT TIME ZONE 'UTC')::date AS day, sum(events)::int FROM ("
@@ -168,7 +171,7 @@ def assert_as_if_nothing_had_happened(pipeline: Pipeline, records: list[Record])
     assert [url.rsplit("/archive/clickstream/")[1][:10] for url in aging.files(pipeline, "archive")] == [
         f"{aging.TODAY:%Y/%m/%d}"
     ]
-    assert_days_are_published(pipeline, since=datetime.now(UTC).date() - timedelta(days=RETENTION.published_days))
+    assert_days_are_published(pipeline)
     table = root(pipeline) / "published" / "events"
     assert {path.name for path in table.glob("day=*/*")} == {
         uri.rsplit("/", 1)[1] for uri in DeltaTable(table).file_uris()
@@ -196,6 +199,8 @@ def prepare(pipeline: Pipeline, step: str, function: str) -> None:
     if step == "publish_days":
         pipeline.conn.execute("DELETE FROM ledger.published_days")
         shutil.rmtree(root(pipeline) / "published")
+    if step == "remove_days":
+        pipeline.use(retention=ONE_DAY_LESS)
     if step == "add_partitions":
         with superuser(pipeline.stack, pipeline.settings.topic) as conn:
             for name in partitions_ahead(pipeline):
@@ -270,8 +275,6 @@ def test_beside_batches_and_beside_each_other(history: tuple[Pipeline, list[Reco
         finally:
             busy = False
         assert all(one.result() for one in beside)
-    steps.run("publish_days", pipeline.conn, pipeline.settings, dry_run=False)
-    assert_days_are_published(pipeline, since=LONG_AGO.date())
     aging.backdate(pipeline)
     maintain(pipeline)
     assert_as_if_nothing_had_happened(pipeline, records)
