@@ -1,49 +1,49 @@
-"""Each period of `plugins/clickstream/retention.json` in days, or as the pipeline's setting for it says."""
+"""How long what is kept, as the pipeline's own settings say: the defaults, the bounds and the rules are theirs."""
 
-import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parents[1] / "plugins" / "clickstream" / "retention.json"
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 KEEP = "CLICKSTREAM_KEEP_"
+ANY = {"CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": "any:1", "CLICKSTREAM_STORAGE_URL": "file:///any"}
+"""What has no default, and nothing to do with a period."""
+
+REFUSED = 2
+"""Exit code of `clickstream.settings` where a setting is wrong."""
 
 
 class PeriodError(ValueError):
-    """A period is wrong; the message names the setting, its value and the rule."""
-
-
-def variable(name: str) -> str:
-    """The environment variable that sets a period."""
-    return f"{KEEP}{name.upper()}_DAYS"
-
-
-def days(name: str, environment: Mapping[str, str] = os.environ, *, least: int = 1, most: int = 36_500) -> int:
-    """How long something is kept, in days.
-
-    Args:
-        name: The period's name in the file.
-        environment: Where its setting is looked for.
-        least: The shortest that is allowed, in days.
-        most: The longest that is allowed, in days.
-
-    Raises:
-        PeriodError: The setting is no whole number of days that is allowed.
-    """
-    wanted = environment.get(variable(name)) or str(json.loads(FILE.read_text(encoding="utf-8"))[name])
-    if not wanted.isdecimal() or not least <= int(wanted) <= most:
-        raise PeriodError(f"{variable(name)} is {wanted!r}; it must be {least} to {most:,} days.")
-    return int(wanted)
+    """A period is wrong, unknown, or disagrees with another; the message has a line for each, as the pipeline has."""
 
 
 def given(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment that set a period, for a host that is to keep things as long.
+    """The variables of an environment that set a period, for a host that is to keep things as long."""
+    return {name: value for name, value in sorted(environment.items()) if name.startswith(KEEP) and value}
+
+
+def periods(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """Each period by its name: `raw_days` in days, `grace_hours` in hours.
+
+    Args:
+        environment: Where their settings are looked for. The allowed lateness is not: events are checked with its
+            default, which is what a host has.
 
     Raises:
-        PeriodError: One is no whole number.
+        PeriodError: A setting is not allowed, or two disagree, or there is no such one.
+        subprocess.CalledProcessError: The pipeline's settings can't be read at all.
     """
-    found = {name: value for name, value in sorted(environment.items()) if name.startswith(KEEP) and value}
-    for name, value in found.items():
-        if not value.isdecimal():
-            raise PeriodError(f"{name} is {value!r}; it must be a whole number.")
-    return found
+    checked = subprocess.run(
+        [sys.executable, "-m", "clickstream.settings"],
+        env={"PYTHONPATH": str(PLUGINS), **ANY, **given(environment)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if checked.returncode == REFUSED:
+        raise PeriodError(checked.stderr.strip())
+    checked.check_returncode()
+    found = (line.partition("=") for line in checked.stdout.splitlines() if line.startswith(KEEP))
+    return {name.removeprefix(KEEP).lower(): int(value) for name, _, value in found}

@@ -24,6 +24,7 @@ from kafka.admin import KafkaAdminClient
 
 from infra.bootstrap import kafka_users, roles
 from infra.bootstrap.topic import ensure_topic
+from infra.periods import PeriodError, periods
 
 POOLS = Path(__file__).with_name("pools.json")
 WAIT_SECONDS = 30
@@ -32,7 +33,7 @@ log = logging.getLogger("bootstrap")
 
 
 def main() -> None:
-    """Run all steps.
+    """Run all steps; ends with 1 before the first, saying why, where the pipeline would refuse a period.
 
     Raises:
         KafkaError: Kafka can't be reached or refuses a step.
@@ -41,6 +42,10 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    try:
+        periods()
+    except PeriodError as error:
+        sys.exit(str(error))
     secrets = Path(os.environ["BOOTSTRAP_SECRETS"])
     prepare_kafka(secrets, bootstrap_servers=os.environ["BOOTSTRAP_KAFKA"], topic=os.environ["CLICKSTREAM_TOPIC"])
     prepare_database(secrets)

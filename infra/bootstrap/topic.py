@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 
-from infra import periods
+from infra.periods import periods
 
 PARTITIONS = 3
 MILLISECONDS_A_DAY = 24 * 3600 * 1000
@@ -15,13 +15,13 @@ def topic_config(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The topic's settings; how long Kafka keeps a record is the period `kafka`.
 
     Raises:
-        PeriodError: The environment sets a wrong period.
+        PeriodError: The environment sets a wrong period; any, for together they may be wrong.
     """
     return {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
         "max.message.bytes": str(2 * 1024 * 1024),
-        "retention.ms": str(periods.days("kafka", environment) * MILLISECONDS_A_DAY),
+        "retention.ms": str(periods(environment)["kafka_days"] * MILLISECONDS_A_DAY),
     }
 
 
@@ -30,7 +30,7 @@ def ensure_topic(admin: KafkaAdminClient, topic: str, environment: Mapping[str, 
 
     Raises:
         KafkaError: The broker refuses.
-        PeriodError: The environment sets a wrong period.
+        PeriodError: The environment sets a wrong period; any, for together they may be wrong.
     """
     wanted = topic_config(environment)
     if topic not in admin.list_topics():

@@ -19,7 +19,7 @@ def build(app: App) -> None:
 
     Raises:
         ContextError: the context is missing something or holds a wrong value.
-        PeriodError: a period is wrong, or two disagree.
+        PeriodError: a period is wrong or unknown, or two disagree.
         BundleError: the Lambda's dependencies could not be installed.
     """
     deployment = Deployment.of(app)

@@ -4,7 +4,6 @@ from aws_cdk import RemovalPolicy
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.periods import PeriodError, variable
 from infra.stacks.retention import retention
 
 DAYS = {
@@ -17,13 +16,10 @@ DAYS = {
 
 def log_group(scope: Construct, construct_id: str, *, name: str | None = None) -> logs.LogGroup:
     """A log group that goes with its stack and forgets after as many days as `retention` says."""
-    kept = retention().logs
-    if kept not in DAYS:
-        raise PeriodError(f"{variable('logs')} is {kept}; it must be {', '.join(map(str, DAYS))} days.")
     return logs.LogGroup(
         scope,
         construct_id,
         log_group_name=name,
-        retention=DAYS[kept],
+        retention=DAYS[retention().logs],
         removal_policy=RemovalPolicy.DESTROY,
     )

@@ -1,9 +1,11 @@
-"""How long what is kept: `retention.json` is the one place of the periods, which CDK and Kafka's topic read too."""
+"""How long what is kept: the one place of periods, bounds and rules, which the stacks and Kafka's topic ask too."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -11,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 KEEP = "CLICKSTREAM_KEEP_"
 HOURS_A_DAY = 24
@@ -125,6 +127,15 @@ class Retention(BaseSettings):
                     f"{one} is {longer} and {other} is {shorter}; the first must be at least as long as the second,"
                     f" since {rule.since}. Raise {one} or lower {other} where the stack is started."
                 )
+
+
+def unknown(environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """A line for each variable that would set a period if there were such a one."""
+    known = [f"{KEEP}{name.upper()}" for name in Retention.model_fields]
+    given = {name for name, value in environment.items() if name.startswith(KEEP) and value}
+    for name in sorted(given - set(known)):
+        (nearest,) = get_close_matches(name, known, n=1, cutoff=0)
+        yield f"{name} is no setting; the nearest one is {nearest}. Change it where the stack is started."
 
 
 def _hours(name: str) -> int:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clickstream.errors import SettingsError
-from clickstream.retention import HOURS_A_DAY, KEEP, Retention
+from clickstream.retention import HOURS_A_DAY, KEEP, Retention, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,9 +154,10 @@ def settings() -> Settings:
     """The settings in force in this process.
 
     Raises:
-        SettingsError: With one line for each wrong setting: its name, its value and what is allowed.
+        SettingsError: With one line for each wrong setting: its name, its value and what is allowed; and one for each
+            period that is set and unknown.
     """
-    wrong: list[str] = []
+    wrong = list(unknown())
     try:
         retention = Retention()
     except ValidationError as error:

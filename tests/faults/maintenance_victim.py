@@ -6,7 +6,9 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psycopg
 
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
 
 COMPACT = "compact"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])  # imports once for all victims
+MODULES = [f"clickstream.maintenance.{module}" for module in steps.STEPS.values()]
+PROCESSES.set_forkserver_preload([__name__, *MODULES, "pytest"])  # imports once for all victims
 
 
-def kill(pipeline: Pipeline, step: str, function: str, moment: str) -> None:
+def kill(pipeline: Pipeline, settings: Settings, step: str, function: str, moment: str) -> None:
     """Run a step in a process of its own that dies `before` or `after` its first call of `module.function`."""
-    victim = PROCESSES.Process(target=_run, args=(step, function, moment, pipeline.dsn, pipeline.settings))
-    victim.start()
+    victim = PROCESSES.Process(target=_run, args=(step, function, moment, pipeline.dsn, settings))
+    # The first victim starts the server, which doesn't take over sys.path and skips what it can't import.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        victim.start()
     victim.join(60)
     assert victim.exitcode == -signal.SIGKILL, victim.exitcode
 

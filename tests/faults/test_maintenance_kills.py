@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from deltalake import DeltaTable
+from psycopg import sql
 
 from clickstream.errors import ClickstreamError, StaleBase
-from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
+from clickstream.maintenance import compaction, days, steps
+from clickstream.retention import Retention
 from tests import aging, oracle
+from tests.conftest import superuser
 from tests.faults.maintenance_victim import kill
 from tests.integration.test_maintenance import LONG_AGO, MOMENTS, again, oracle_historic, written
+from tests.integration.test_partitions import partition
 from tests.oracle import Record
 from tests.pipeline import RUN, Pipeline
 
 if TYPE_CHECKING:
+    from psycopg import Connection
     from pyspark.sql import SparkSession
+
+    from clickstream.settings import Settings
 
 __all__ = ["written"]
 
-STEPS: list[Callable[..., object]] = [
-    hours.retire_hours, zones.retire_raw, zones.retire_rejected, zones.retire_attempts, archive.retire_archive,
-    rows.fold_ledger, zones.sweep_dead, sweep.sweep,
-]  # fmt: skip
+# Of long ago are two days, whose events, 5-minute windows and sessions are past their time.
+RETENTION = Retention(events_days=30, windows_5_days=30, sessions_days=30)
+ONE_DAY_LESS = RETENTION.model_copy(update={"published_days": 99})
+OLD_DAYS = (LONG_AGO, LONG_AGO + aging.DAY)
 
 KILLS = [
     ("compact", "ledger.rewrites.register", "after"),
@@ -33,12 +44,30 @@ KILLS = [
     ("compact", "ledger.removals.decide", "before"),
     ("compact", "ledger.removals.decide", "after"),
     ("compact", "ledger.rewrites.swap", "after"),
+    ("add_partitions", "ledger.partitions.add", "after"),
+    ("add_partitions", "ledger.partitions.analyze", "before"),
+    ("publish_days", "maintenance.days._create", "after"),
+    ("publish_days", "storage.sync", "before"),
+    ("publish_days", "ledger.published_days.record", "before"),
+    ("publish_days", "ledger.published_days.record", "after"),
     ("retire_hours", "ledger.retirement.aged_days", "after"),
     ("retire_hours", "ledger.retirement.retire_day", "after"),
     ("retire_raw", "ledger.retirement.retire_raw_files", "before"),
     ("retire_raw", "ledger.retirement.retire_raw_files", "after"),
     ("retire_rejected", "ledger.retirement.retire_rejected", "after"),
     ("retire_attempts", "ledger.retirement.retire_attempts", "after"),
+    ("retire_archive", "ledger.removals.decide", "after"),
+    ("remove_windows", "ledger.partitions.drop", "after"),
+    ("remove_windows", "maintenance.results._drop_windows", "after"),
+    ("remove_windows", "ledger.partitions.remove_rest_of_windows", "after"),
+    ("remove_windows", "maintenance.results._in_chunks", "after"),
+    ("remove_sessions", "ledger.partitions.remove_sessions_of", "after"),
+    ("remove_sessions", "maintenance.results._drop_hours", "after"),
+    ("remove_sessions", "ledger.partitions.remove_rest_of_sessions", "after"),
+    ("remove_sessions", "maintenance.results._in_chunks", "after"),
+    ("remove_days", "maintenance.days._delete", "after"),
+    ("remove_days", "ledger.published_days.forget", "after"),
+    ("remove_days", "storage.remove_if_empty", "before"),
     ("fold_ledger", "ledger.folding.fold", "after"),
     ("fold_ledger", "ledger.folding.forget_drains", "after"),
     ("sweep_dead", "ledger.removals.decide", "after"),
@@ -47,37 +76,91 @@ KILLS = [
     ("sweep", "ledger.removals.forget", "before"),
     ("sweep", "ledger.removals.forget", "after"),
 ]
+NEEDS_RETIRED = {"remove_windows", "remove_sessions", "remove_days", "fold_ledger", "sweep"}
+NEEDS_PARTITIONS = {"drop", "_drop_windows", "remove_sessions_of", "_drop_hours"}
+# One of each step that changes what a batch reads.
+MEETS_BATCHES = {"ledger.rewrites.register", "ledger.retirement.retire_day", "ledger.folding.fold"}
+SIXTH = 4  # records of the sixth batch
 
 
-@pytest.fixture
-def history(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, list[Record]]]:
-    """Five batches, two of them of one hour of long ago, and an attempt at a sixth that is dead."""
-    pipeline = aging.copy(written[0], f"t_{uuid4().hex[:12]}")
-    records = [*written[1], *aging.batch_at(MOMENTS[-1], len(written[1]), minutes=(1, 2))]
-    pipeline.land_records(records[len(written[1]) :])
-    yield pipeline, records
-    aging.drop(pipeline)
-
-
-def dead_attempt(pipeline: Pipeline, spark: SparkSession) -> None:
+@pytest.fixture(scope="module")
+def aged(written: tuple[Pipeline, list[Record]], spark: SparkSession) -> tuple[Pipeline, list[Record]]:
+    """Five batches, two of them of one hour of long ago, two published days, a dead attempt at a sixth batch."""
+    pipeline, records = written
+    pipeline.conn = pipeline.connect()
+    pipeline.use(retention=RETENTION)
+    pipeline.conn.execute("DELETE FROM ledger.published_days")  # which say so of days without a table
+    days.publish_days(pipeline.conn, pipeline.settings, dry_run=False)
+    sixth = aging.batch_at(MOMENTS[-1], len(records), minutes=range(SIXTH - 2))
+    pipeline.land_records(sixth)
     batch_id = pipeline.claim()
     assert batch_id
     pipeline.transform(spark, pipeline.begin(batch_id))
     pipeline.conn.execute("UPDATE ledger.attempts SET state = 'dead' WHERE state = 'open'")
+    for day in (aging.TODAY - 401 * aging.DAY, aging.TODAY):
+        archived = root(pipeline) / f"archive/clickstream/{day:%Y/%m/%d/%H}/00-p.json"
+        archived.parent.mkdir(parents=True)
+        archived.write_bytes(b"{}\n")
+    pipeline.close()
+    return pipeline, [*records, *sixth]
+
+
+@pytest.fixture
+def history(aged: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, list[Record]]]:
+    """A copy of it for each test."""
+    pipeline = aging.copy(aged[0], f"t_{uuid4().hex[:12]}")
+    pipeline.use(retention=RETENTION)
+    yield pipeline, aged[1]
+    aging.drop(pipeline)
+
+
+def root(pipeline: Pipeline) -> Path:
+    return Path(pipeline.settings.storage_url.removeprefix("file://"))
+
+
+def settings_of(pipeline: Pipeline, step: str) -> Settings:
+    """The settings; for published days without a grace, as Delta knows what time it really is."""
+    if step != "remove_days":
+        return pipeline.settings
+    at_once = pipeline.settings.retention.model_copy(update={"grace_hours": 0})
+    return pipeline.settings.model_copy(update={"retention": at_once})
 
 
 def maintain(pipeline: Pipeline) -> None:
     """A daily run, and one after the grace."""
     compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=False)
     for _ in range(2):
-        for step in STEPS:
-            step(pipeline.conn, pipeline.settings, dry_run=False)
+        for step in steps.STEPS:
+            steps.run(step, pipeline.conn, settings_of(pipeline, step), dry_run=False)
         pipeline.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '60 days'")
         aging.let_grace_pass(pipeline)
 
 
+def published(pipeline: Pipeline) -> dict[date, int]:
+    """Rows of each day of the published table, as its files have them."""
+    return {
+        day: sum(batch.num_rows for batch in days.batches_of(pipeline.settings, day))
+        for day in days.days_of(pipeline.settings)
+    }
+
+
+def assert_days_are_published(pipeline: Pipeline) -> None:
+    """The table and its rows in the ledger have the events of each old day within its period, and no other day."""
+    since = datetime.now(UTC).date() - timedelta(days=pipeline.settings.retention.published_days)
+    events = dict(
+        pipeline.conn.execute(
+            "SELECT (hour AT TIME ZONE 'UTC')::date AS day, sum(events)::int FROM ("
+            " SELECT hour, records AS events FROM ledger.event_files WHERE live UNION ALL"
+            " SELECT hour, events FROM ledger.retired_hours) e GROUP BY day"
+        ).fetchall()
+    )
+    expected = {day: number for day, number in events.items() if since <= day <= OLD_DAYS[-1].date()}
+    assert published(pipeline) == expected
+    assert dict(pipeline.conn.execute("SELECT day, events FROM ledger.published_days").fetchall()) == expected
+
+
 def assert_as_if_nothing_had_happened(pipeline: Pipeline, records: list[Record]) -> None:
-    """The oracle's numbers, no file missing, no litter."""
+    """The oracle's numbers without what is past its time, no file missing, no litter."""
     assert pipeline.one("SELECT count(*) FROM ledger.removals") == 0
     aging.assert_files_are_as_named(pipeline)
     kept = {
@@ -85,12 +168,48 @@ def assert_as_if_nothing_had_happened(pipeline: Pipeline, records: list[Record])
     }
     for zone in ("rejected", "batches"):
         assert {url.split(f"/{zone}/")[1].split("/")[0] for url in aging.files(pipeline, zone)} <= kept, zone
+    assert [url.rsplit("/archive/clickstream/")[1][:10] for url in aging.files(pipeline, "archive")] == [
+        f"{aging.TODAY:%Y/%m/%d}"
+    ]
+    assert_days_are_published(pipeline)
+    table = root(pipeline) / "published" / "events"
+    assert {path.name for path in table.glob("day=*/*")} == {
+        uri.rsplit("/", 1)[1] for uri in DeltaTable(table).file_uris()
+    }
     assert pipeline.unaccounted() == {}
+    assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 24 * len(OLD_DAYS)
     expected = oracle.fold(records)
     assert pipeline.dispositions() == +expected.dispositions
     assert pipeline.reasons() == +expected.reasons
-    for name in ("traffic", "pages", "audience", "funnel", "revenue", "sessions"):
-        assert pipeline.table(name) == getattr(expected, name), name
+    end = OLD_DAYS[-1].replace(hour=0) + aging.DAY
+    for name in ("traffic", "pages", "audience", "funnel", "revenue"):
+        windows = getattr(expected, name).items()
+        kept_windows = {key: row for key, row in windows if key[1] == 60 or key[0] >= end.timestamp()}
+        assert pipeline.table(name) == kept_windows, name
+    assert pipeline.table("sessions") == {key: row for key, row in expected.sessions.items() if row["ended_at"] >= end}
+
+
+def partitions_ahead(pipeline: Pipeline) -> set[str]:
+    rows = pipeline.conn.execute("SELECT partition FROM ledger.result_partitions WHERE since > now()")
+    return {name for (name,) in rows}
+
+
+def prepare(pipeline: Pipeline, step: str, function: str) -> None:
+    """Give the step something to do at this function."""
+    if step == "publish_days":
+        pipeline.conn.execute("DELETE FROM ledger.published_days")
+        shutil.rmtree(root(pipeline) / "published")
+    if step == "remove_days":
+        pipeline.use(retention=ONE_DAY_LESS)
+    if step == "add_partitions":
+        with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+            for name in partitions_ahead(pipeline):
+                conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("analytics", name)))
+    if step in NEEDS_RETIRED:
+        again(pipeline)
+    if function.rsplit(".", 1)[1] in NEEDS_PARTITIONS:
+        partition(pipeline, *{one.replace(day=1, hour=0) for one in OLD_DAYS})
+    aging.let_grace_pass(pipeline)
 
 
 @pytest.mark.parametrize(("step", "function", "moment"), KILLS)
@@ -98,16 +217,17 @@ def test_killed(
     history: tuple[Pipeline, list[Record]], spark: SparkSession, step: str, function: str, moment: str
 ) -> None:
     pipeline, records = history
-    if step in {"sweep_dead", "sweep"}:
-        dead_attempt(pipeline, spark)
-    if step in {"fold_ledger", "sweep"}:
-        again(pipeline)
-    aging.let_grace_pass(pipeline)
-    kill(pipeline, step, function, moment)
+    ahead = partitions_ahead(pipeline)
+    prepare(pipeline, step, function)
+    kill(pipeline, settings_of(pipeline, step), step, function, moment)
     assert pipeline.unaccounted() == {}
     assert aging.named(pipeline) <= aging.files(pipeline, "raw") | aging.files(pipeline, "events")
-    pipeline.aggregate_all(spark)
+    if function in MEETS_BATCHES:
+        pipeline.aggregate_all(spark)
+    else:
+        records = records[:-SIXTH]
     maintain(pipeline)
+    assert ahead <= partitions_ahead(pipeline)
     assert_as_if_nothing_had_happened(pipeline, records)
 
 
@@ -125,37 +245,38 @@ def test_beside_batches_and_beside_each_other(history: tuple[Pipeline, list[Reco
     pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = now()")  # the hours stay for now
     busy = True
 
-    def repeatedly(steps: list[Callable[..., object]]) -> int:
+    def daily(conn: Connection[Any]) -> None:
+        for step in steps.STEPS:
+            steps.run(step, conn, pipeline.settings, dry_run=False)
+
+    def compact(conn: Connection[Any]) -> None:
+        compaction.compact(conn, pipeline.settings, RUN, dry_run=False)
+
+    def repeatedly(run: Callable[[Connection[Any]], None]) -> int:
         turns = 0
         with pipeline.connect() as conn:
             while busy:
-                for step in steps:
-                    step(conn, pipeline.settings, dry_run=False)
+                run(conn)
                 turns += 1
         return turns
 
-    def compact(conn: object, settings: object, *, dry_run: bool) -> object:
-        return compaction.compact(conn, settings, RUN, dry_run=dry_run)  # type: ignore[arg-type]
-
     with ThreadPoolExecutor(4) as pool:
-        beside = [pool.submit(repeatedly, steps) for steps in (STEPS, STEPS, [compact], [compact])]
+        beside = [pool.submit(repeatedly, run) for run in (daily, daily, compact, compact)]
         try:
-            for number in range(4):
+            for number in range(3):
                 offset = len(records)
                 late = [
                     Record("t", 0, one.offset, records[14].timestamp_ms, one.key, one.value, oracle_historic())
                     for one in aging.batch_at(LONG_AGO, offset, minutes=(10 + number, 20 + number, 30 + number))
                 ]
-                records += late
+                records = [*records, *late]
                 pipeline.land_records(late)
                 publish(pipeline, spark)
         finally:
             busy = False
         assert all(one.result() for one in beside)
     aging.backdate(pipeline)
-    aging.mark_days_published(pipeline)
     maintain(pipeline)
-    assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 48
     assert_as_if_nothing_had_happened(pipeline, records)
 
 

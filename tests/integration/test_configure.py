@@ -124,6 +124,12 @@ def test_the_environment_is_that_of_aws(account: Account, tmp_path: Path) -> Non
     assert set(found) <= set(dotenv_values(DOCKER / ".env.example"))
 
 
+def test_a_period_that_compose_does_not_pass_on_is_refused(account: Account, tmp_path: Path) -> None:
+    done = Configured(account, tmp_path, CLICKSTREAM_KEEP_RAW_DAY="31").done
+    assert done.returncode != 0
+    assert "KEEP_RAW_DAY is no setting; the nearest one is CLICKSTREAM_KEEP_RAW_DAYS." in done.stderr
+
+
 def test_the_lambda_learns_the_authority_which_outlives_a_restart(account: Account, tmp_path: Path) -> None:
     first = Configured(account, tmp_path)
     second = Configured(account, tmp_path)

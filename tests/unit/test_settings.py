@@ -106,6 +106,20 @@ def test_events_outlive_kafka_and_the_allowed_lateness(given: pytest.MonkeyPatch
     assert "Raise CLICKSTREAM_KEEP_EVENTS_DAYS or lower" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("RAW_DAY", "RAW_DAYS"), ("EVENT_DAYS", "EVENTS_DAYS"), ("GRACE_HOUR", "GRACE_HOURS")]
+)
+def test_a_period_that_is_not_known_is_refused_with_the_nearest_one(
+    given: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    given.setenv(f"{KEEP}{name}", "")
+    assert refusal() == []
+    given.setenv(f"{KEEP}{name}", "31")
+    assert refusal() == [
+        f"{KEEP}{name} is no setting; the nearest one is {KEEP}{nearest}. Change it where the stack is started."
+    ]
+
+
 def test_a_wrong_period_brings_no_rule_with_it(given: pytest.MonkeyPatch) -> None:
     given.setenv("CLICKSTREAM_ALLOWED_LATENESS_HOURS", "8000")  # too long only for the events' default
     given.setenv("CLICKSTREAM_KEEP_RAW_DAYS", "x")

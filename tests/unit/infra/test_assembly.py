@@ -54,16 +54,19 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("periods", "refusal"),
     [
-        ({"ARCHIVE": "a year"}, "CLICKSTREAM_KEEP_ARCHIVE_DAYS is 'a year'; it must be 1 to 36,500 days."),
-        ({"LOGS": "15"}, "CLICKSTREAM_KEEP_LOGS_DAYS is 15; it must be 7, 14, 30, 90 days."),
+        ({"ARCHIVE_DAYS": "a year"}, "CLICKSTREAM_KEEP_ARCHIVE_DAYS is 'a year'; it must be 1 to 36,500 days "),
         (
-            {"DATABASE_SNAPSHOTS": "8"},
-            "CLICKSTREAM_KEEP_REPLACED_OBJECTS_DAYS is 7 and CLICKSTREAM_KEEP_DATABASE_SNAPSHOTS_DAYS is 8; the first",
+            {"EVENTS_DAYS": "3"},
+            "CLICKSTREAM_KEEP_EVENTS_DAYS is 3, CLICKSTREAM_KEEP_KAFKA_DAYS is 7 and CLICKSTREAM_ALLOWED_LATENESS_",
+        ),
+        (
+            {"EVENT_DAYS": "90"},
+            "CLICKSTREAM_KEEP_EVENT_DAYS is no setting; the nearest one is CLICKSTREAM_KEEP_EVENTS_",
         ),
     ],
 )
 def test_the_command_refuses_wrong_periods(tmp_path: Path, periods: dict[str, str], refusal: str) -> None:
-    environment = {f"CLICKSTREAM_KEEP_{name}_DAYS": value for name, value in periods.items()}
+    environment = {f"CLICKSTREAM_KEEP_{name}": value for name, value in periods.items()}
     process = synthesize(tmp_path / "out", environment, profile="small")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

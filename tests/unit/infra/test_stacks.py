@@ -13,9 +13,9 @@ if shutil.which("node") is None:
 
 from aws_cdk.assertions import Match, Template
 
-from infra.periods import FILE
+from infra.periods import periods
 
-PERIODS: dict[str, int] = json.loads(FILE.read_text(encoding="utf-8"))
+PERIODS = periods({})
 ALLOWED = "203.0.113.4/32"
 WORLD = {"0.0.0.0/0", "::/0"}
 STACKS = ("InfrastructureStack", "ClickstreamLambdaStack")
@@ -172,7 +172,7 @@ def test_the_database_is_private_encrypted_and_speaks_tls_only(assembly: Assembl
     (main,) = [database for database in databases.values() if "SourceDBInstanceIdentifier" not in database]
     assert main["StorageEncrypted"] is True
     assert main["EngineVersion"].split(".")[0] == "16"
-    assert main["BackupRetentionPeriod"] == PERIODS["database_snapshots"]
+    assert main["BackupRetentionPeriod"] == PERIODS["database_snapshots_days"]
     assert "Parameters" in main["DBParameterGroupName"]["Ref"]
     assembly.infrastructure.has_resource(
         "AWS::RDS::DBInstance", {"DeletionPolicy": "Snapshot", "UpdateReplacePolicy": "Snapshot"}
@@ -224,14 +224,14 @@ def test_nothing_is_expired_behind_the_ledger(assembly: Assembly) -> None:
     assert {name: rule["Prefix"] for name, rule in rules.items() if "ExpirationInDays" in rule} == {
         "archive": "archive/"
     }
-    assert rules["archive"]["ExpirationInDays"] == PERIODS["archive"]
+    assert rules["archive"]["ExpirationInDays"] == PERIODS["archive_days"]
     (transition,) = rules["archive"]["Transitions"]
-    assert transition["TransitionInDays"] == PERIODS["archive_infrequent"]
+    assert transition["TransitionInDays"] == PERIODS["archive_infrequent_days"]
     removed = rules["replaced-and-deleted"]["NoncurrentVersionExpiration"]["NoncurrentDays"]
-    assert removed == PERIODS["replaced_objects"]
-    assert removed >= PERIODS["database_snapshots"]
+    assert removed == PERIODS["replaced_objects_days"]
+    assert removed >= PERIODS["database_snapshots_days"]
     unfinished = rules["unfinished-uploads"]["AbortIncompleteMultipartUpload"]
-    assert unfinished["DaysAfterInitiation"] == PERIODS["unfinished_uploads"]
+    assert unfinished["DaysAfterInitiation"] == PERIODS["unfinished_uploads_days"]
 
 
 NARROWEST = {
