@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ import pytest
 from psycopg.errors import IntegrityError, LockNotAvailable
 
 from clickstream.errors import OutputMismatch, RetentionRefused, StaleBase
-from clickstream.ledger import batches, folding, removals, retirement, rewrites
+from clickstream.ledger import batches, drains, folding, removals, retirement, rewrites
 from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
 from clickstream.remedies import refill
@@ -131,6 +131,15 @@ def test_a_day_stays_while_a_record_of_its_time_may_be_unpublished(
     assert retire(pipeline).items == 0
     pipeline.aggregate_all(spark)  # the partition's watermark still is of that time
     assert retire(pipeline).items == 0
+
+
+def test_a_day_stays_while_nothing_is_known_of_a_partition(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    topic, now = pipeline.settings.topic, datetime.now(UTC)
+    drains.adopt(pipeline.conn, topic=topic, topic_id="t", partition=1, first_offset=0, observed_at=now)
+    outcome = retire(pipeline)
+    assert outcome.items == 0
+    assert "a partition has no watermark yet" in outcome.lines[0]
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 90 * 86_400])
@@ -326,6 +335,45 @@ def test_a_file_of_a_range_that_another_attempt_landed_is_swept(pipeline: Pipeli
     assert pipeline.unaccounted() == {}
 
 
+def test_of_an_attempt_that_landed_some_of_its_ranges_the_other_files_are_swept(pipeline: Pipeline) -> None:
+    pipeline.partitions = 2
+    pipeline.create_topic()
+    pipeline.produce([(0, b"no JSON"), (1, b"no JSON")])
+    pipeline.plan()
+    conn, topic = pipeline.conn, pipeline.settings.topic
+    topic_id = pipeline.one("SELECT topic_id::text FROM ledger.partitions WHERE partition = 0")
+    spans = [
+        drains.Range(topic=topic, topic_id=topic_id, partition=partition, first_offset=0, end_offset=1)
+        for partition in range(2)
+    ]
+    drain_id = drains.register_drain(conn, spans, RUN)
+    one, other = pipeline.land(drain_id), pipeline.land(drain_id)
+    pipeline.commit([one])
+    [(path,)] = conn.execute("SELECT path FROM ledger.segments WHERE partition = 1").fetchall()
+    values = {"one": one, "other": other, "path": path.replace(str(one), str(other))}
+    conn.execute("UPDATE ledger.attempts SET state = 'committed' WHERE attempt_id = %(other)s", values)
+    conn.execute("UPDATE ledger.segments SET path = %(path)s, attempt_id = %(other)s WHERE partition = 1", values)
+    kept = conn.execute("SELECT path FROM ledger.segments WHERE partition = 0").fetchone()
+    assert kept
+    beside = Path(kept[0].removeprefix("file://")).with_name("litter.parquet")
+    beside.touch()
+    assert zones.sweep_dead(conn, pipeline.settings, dry_run=False).items == 3
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(conn, pipeline.settings, dry_run=False).items == 3
+    assert pipeline.one("SELECT count(*) FROM ledger.removals") == 0
+    aging.assert_files_are_as_named(pipeline)
+
+
+def test_a_rewrite_is_dead_when_it_is_open_for_longer_than_the_grace(pipeline: Pipeline) -> None:
+    conn = pipeline.conn
+    rewrites.register(conn, kind="compaction", subject="an hour", dag_run_id=RUN)
+    retirement.settle_attempts(conn, 24)
+    assert pipeline.one("SELECT state FROM ledger.rewrites") == "open"
+    conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
+    retirement.settle_attempts(conn, 24)
+    assert pipeline.one("SELECT state FROM ledger.rewrites") == "dead"
+
+
 def test_what_the_open_batch_may_read_is_never_removed(
     history: tuple[Pipeline, list[Record]], spark: SparkSession
 ) -> None:
@@ -445,10 +493,14 @@ def oracle_historic() -> tuple[tuple[str, bytes | None], ...]:
 
 
 def test_an_open_hour_is_left_alone_and_a_recent_one_waits_for_more_files(
-    pipeline: Pipeline, spark: SparkSession
+    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recent = TODAY - timedelta(hours=10)
-    aging.publish(pipeline, spark, [recent + timedelta(minutes=n) for n in range(3)])
+    aging.publish(pipeline, spark, [recent + timedelta(minutes=n) for n in range(2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "SPARE_FILES", 0)
+        assert compact(pipeline).items == 0  # the hour's last window is not complete
+    aging.publish(pipeline, spark, [recent + timedelta(minutes=2)], first_offset=10)
     assert compact(pipeline).items == 0
     pipeline.use(allowed_lateness_hours=1)
     assert compact(pipeline).items == 0  # the watermark is an hour after it, and no lateness later
