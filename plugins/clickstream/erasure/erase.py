@@ -265,7 +265,8 @@ def _replace_named_files(conn: Connection[Any], erasure: Erasure, attempt_id: UU
             return
     raise RemedyRefused(
         f"Files were added faster than they could be read, {ROUNDS} times in a row. Nothing was erased. Run erase_user"
-        " again when the drain has caught up, or pause drain_clickstream and aggregate_clickstream meanwhile."
+        " again when the drain has caught up, or pause drain_clickstream, aggregate_clickstream and compact_events"
+        " meanwhile."
     )
 
 
