@@ -132,6 +132,17 @@ def assert_files_are_as_named(pipeline: Pipeline) -> None:
     assert files(pipeline, "raw") | files(pipeline, "events") == named(pipeline)
 
 
+def assert_no_litter(pipeline: Pipeline) -> None:
+    """After the grace: nothing waits, files are as named, and folders are those of published attempts."""
+    assert pipeline.one("SELECT count(*) FROM ledger.removals") == 0
+    assert_files_are_as_named(pipeline)
+    kept = {
+        str(one) for (one,) in pipeline.conn.execute("SELECT attempt_id FROM ledger.attempts WHERE state = 'committed'")
+    }
+    for zone in ("rejected", "batches"):
+        assert {url.split(f"/{zone}/")[1].split("/")[0] for url in files(pipeline, zone)} <= kept, zone
+
+
 def copy(original: Pipeline, name: str) -> Pipeline:
     """A database and a folder with what another pipeline has; the other must have no connection open."""
     source = Path(original.settings.storage_url.removeprefix("file://"))

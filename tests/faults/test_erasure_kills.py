@@ -20,10 +20,9 @@ from pyspark.sql import SparkSession
 
 from clickstream.errors import RemedyRefused, StaleAttempt, StaleBase
 from clickstream.maintenance import compaction, steps
-from tests import aging, erasing
+from tests import aging, erasing, oracle
 from tests.erasing import USER, assert_gone, erased, mapped_log
 from tests.faults.test_kills import environment
-from tests.faults.test_maintenance_kills import assert_as_if_nothing_had_happened
 from tests.faults.victim import ERASURE
 from tests.integration import test_published_days as published
 from tests.integration.test_drain_and_aggregate import values
@@ -145,6 +144,17 @@ def of_long_ago(number: int) -> erasing.Values:
         )
         for n in range(30)
     )
+
+
+def assert_as_if_nothing_had_happened(pipeline: Pipeline, records: list[oracle.Record]) -> None:
+    """The oracle's numbers, no file missing, no litter."""
+    aging.assert_no_litter(pipeline)
+    assert pipeline.unaccounted() == {}
+    expected = oracle.fold(records)
+    assert pipeline.dispositions() == +expected.dispositions
+    assert pipeline.reasons() == +expected.reasons
+    for name in ("traffic", "pages", "audience", "funnel", "revenue", "sessions"):
+        assert pipeline.table(name) == getattr(expected, name), name
 
 
 def batch_of_all(pipeline: Pipeline, spark: SparkSession, number: int) -> None:

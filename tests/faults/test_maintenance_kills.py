@@ -162,13 +162,7 @@ def assert_days_are_published(pipeline: Pipeline) -> None:
 
 def assert_as_if_nothing_had_happened(pipeline: Pipeline, records: list[Record]) -> None:
     """The oracle's numbers without what is past its time, no file missing, no litter."""
-    assert pipeline.one("SELECT count(*) FROM ledger.removals") == 0
-    aging.assert_files_are_as_named(pipeline)
-    kept = {
-        str(one) for (one,) in pipeline.conn.execute("SELECT attempt_id FROM ledger.attempts WHERE state = 'committed'")
-    }
-    for zone in ("rejected", "batches"):
-        assert {url.split(f"/{zone}/")[1].split("/")[0] for url in aging.files(pipeline, zone)} <= kept, zone
+    aging.assert_no_litter(pipeline)
     assert [url.rsplit("/archive/clickstream/")[1][:10] for url in aging.files(pipeline, "archive")] == [
         f"{aging.TODAY:%Y/%m/%d}"
     ]
