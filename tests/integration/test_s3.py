@@ -146,7 +146,7 @@ def test_checks_look_at_s3_and_make_no_bucket(pipeline: Pipeline, aws: Account) 
     assert "specified bucket does not exist" in rows[0].reason, rows[0].reason
     assert aws.client("s3").list_buckets()["Buckets"] == []
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    assert [row.status for row in look_at(where, [storage.CHECK, generator.CHECK])] == ["ok", "down"]
+    assert [row.status for row in look_at(where, [storage.CHECK, generator.CHECK])] == ["ok", "degraded"]
     minute = datetime.now(UTC).replace(second=0, microsecond=0)
     write_minute(f"{STORAGE_URL}/archive", "lambda-1", minute, [b"{}"])
     assert keys(aws) == [f"zones/archive/clickstream/{minute:%Y/%m/%d/%H/%M}-lambda-1.json"]
