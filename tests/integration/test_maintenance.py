@@ -579,19 +579,18 @@ def test_retired_hours_beyond_a_batch_are_not_in_its_spec(history: tuple[Pipelin
     assert len(batches.retired_hours(pipeline.conn)) == 48
 
 
-def test_a_day_published_again_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]]) -> None:
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        pytest.param("UPDATE analytics.traffic_by_window SET published_at = now()", id="published again"),
+        pytest.param("UPDATE ledger.published_days SET erasures_seen = erasures_seen + 1", id="a user erased"),
+    ],
+)
+def test_a_day_that_changes_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]], meanwhile: str) -> None:
     pipeline, _ = history
     until, keep = TODAY - 90 * DAY, pipeline.settings.retention.events_days
     (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
-    pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = now()")
-    assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
-
-
-def test_a_day_with_a_user_erased_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
-    until, keep = TODAY - 90 * DAY, pipeline.settings.retention.events_days
-    (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
-    pipeline.conn.execute("UPDATE ledger.published_days SET erasures_seen = erasures_seen + 1")
+    pipeline.conn.execute(meanwhile)
     assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
 
 
