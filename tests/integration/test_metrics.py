@@ -142,7 +142,7 @@ def test_the_numbers_are_those_of_what_was_produced(pipeline: Pipeline, spark: S
     assert scrape(pipeline)["clickstream_records_total", "accepted"] == 0
     assert scrape(pipeline)["clickstream_unpublished_records",] == 50
     waiting = pipeline.one(
-        "SELECT extract(epoch FROM max(first)) FROM (SELECT min(first_record_at) AS first"
+        "SELECT extract(epoch FROM max(first))::float8 FROM (SELECT min(first_record_at) AS first"
         " FROM ledger.segments GROUP BY partition) s"
     )
     assert scrape(pipeline)["clickstream_watermark_timestamp_seconds",] <= waiting
