@@ -1,4 +1,4 @@
-"""## Erase a user: the userId and its sessionIds are replaced by random tokens
+"""## Erase a user: the userId and its sessionIds are replaced by tokens
 
 For a person who asked for it. **This can't be undone.**
 
@@ -39,7 +39,7 @@ from clickstream.orchestration import TASK_DEFAULTS, ledger
 
 
 @dag(
-    description="Replaces a userId and its sessionIds by random tokens, everywhere",
+    description="Replaces a userId and its sessionIds by tokens, everywhere",
     schedule=None,
     catchup=False,
     max_active_runs=1,

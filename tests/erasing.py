@@ -64,6 +64,7 @@ def rejected() -> list[bytes]:
         json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[0]), ensure_ascii=False).encode() + b"\xff",
         json.dumps(event(userId=USER, sessionId=REJECTED_SESSIONS[0]), ensure_ascii=False).encode()[:-30],
         json.dumps([{"deep": {"userId": USER, "sessionId": REJECTED_SESSIONS[0]}}]).encode(),
+        b'{"page":"/tv-55"-lg",' + json.dumps({"userId": USER, "sessionId": REJECTED_SESSIONS[0]}).encode()[1:],
         json.dumps(late).encode(),
     ]
 
@@ -91,7 +92,8 @@ def mapped_log(pipeline: Pipeline, records: Iterable[oracle.Record] | None = Non
     """What the pipeline is to make of the log: the records as the list makes them."""
     of_list = tokens(pipeline)
     log = pipeline.log() if records is None else records
-    return [replace(one, key=of_list.key(one.key, one.value), value=of_list.value(one.value)) for one in log]
+    mapped = ((one, *of_list.record(one.key, one.value)) for one in log)
+    return [replace(one, key=key, value=value) for one, key, value in mapped]
 
 
 def archive_all(pipeline: Pipeline, values: Values) -> None:
@@ -141,10 +143,19 @@ def dump(pipeline: Pipeline) -> dict[str, list[str]]:
     }
 
 
+def statistics(pipeline: Pipeline) -> list[str]:
+    """Values of the tables' rows that the planner knows."""
+    rows = pipeline.conn.execute(
+        "SELECT concat(tablename, attname, most_common_vals::text, histogram_bounds::text) FROM pg_stats"
+        " WHERE schemaname IN ('ledger', 'analytics')"
+    ).fetchall()
+    return [row for (row,) in rows]
+
+
 def left_in_database(pipeline: Pipeline, ids: Iterable[str] = IDS) -> list[tuple[str, str]]:
     return [
         (name, one)
-        for name, rows in dump(pipeline).items()
+        for name, rows in {**dump(pipeline), "pg_stats": statistics(pipeline)}.items()
         for one in ids
         if any(text.decode() in row for row in rows for text in _spellings(one))
     ]

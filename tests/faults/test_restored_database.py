@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from clickstream.errors import StaleAttempt
-from tests import oracle
+from clickstream.remedies import refill
+from tests import erasing, oracle
 from tests.archive import archive, refill_as_told
 from tests.conftest import superuser
 from tests.faults.test_stopped_partitions import declare, expire, stopped
@@ -74,6 +75,29 @@ def test_what_the_ledger_forgot_is_landed_again_and_counts_once(pipeline: Pipeli
     pipeline.aggregate_all(spark)
     assert pipeline.one("SELECT max(batch_id) FROM ledger.batches") == forgotten  # ids are given again, folders are not
     pipeline.assert_equals_oracle(pipeline.log())
+
+
+def test_who_was_erased_since_is_erased_again_under_the_same_token(pipeline: Pipeline, spark: SparkSession) -> None:
+    erasing.use_key(pipeline)
+    pipeline.create_topic()
+    known = erasing.spread([*erasing.hers(), *erasing.others()])
+    pipeline.produce(known)
+    erasing.archive_all(pipeline, known)
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    with restored_to_this_point(pipeline):
+        erasing.erased(pipeline)
+        before = tables(pipeline)
+    erasing.erased(pipeline)
+    assert tables(pipeline) == before
+    span = refill.Span.parse(erasing.at(200), erasing.at(0))
+    refilled = refill.refill(pipeline.conn, pipeline.settings, span, producer_id=None, dry_run=False)
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    assert pipeline.dispositions() == {"accepted": len(known), "duplicate": refilled.records}
+    assert tables(pipeline) == before
+    pipeline.assert_equals_oracle(erasing.mapped_log(pipeline))
+    erasing.assert_gone(pipeline)
 
 
 def test_what_kafka_no_longer_holds_is_declared_lost_and_refilled(pipeline: Pipeline, spark: SparkSession) -> None:

@@ -49,6 +49,8 @@ def known(pipeline: Pipeline, spark: SparkSession) -> Pipeline:
     pipeline.produce(erasing.spread(erasing.hers()[:4], ensure_ascii=False))
     pipeline.drain_all()
     assert {user for _, user in erasing.left_in_files(pipeline)} == set(IDS)
+    erasures.take_statistics(pipeline.conn)
+    assert USER in "".join(erasing.statistics(pipeline))
     return pipeline
 
 
@@ -75,7 +77,7 @@ def test_she_is_nowhere_and_no_number_has_changed(known: Pipeline, spark: SparkS
         for session, row in sessions.items()
     }
     assert counts == {
-        "raw": 50, "events": 26 + 9, "rejected": 5, "archive": 26 + 9,
+        "raw": 51, "events": 26 + 9, "rejected": 6, "archive": 26 + 9,
         "sessions": 3, "session_hours": counts["session_hours"], "users_by_hour": counts["users_by_hour"],
         "published_days": 0,
     }  # fmt: skip

@@ -42,6 +42,7 @@ from clickstream.health import (
 )
 from clickstream.health.check import Check, Finding, Installation, finding
 from clickstream.health.spark import Master
+from clickstream.ledger import erasures
 from clickstream.ledger import health as ledger_health
 from clickstream.ledger.health import Row
 from clickstream.settings import Settings
@@ -338,6 +339,18 @@ def test_a_broken_equation(pipeline: Pipeline) -> None:
     says(row, "down", f"of {pipeline.settings.topic}/1", "misses 3", "misses 7", "stop and ask why")
     audited = pipeline.conn.execute("SELECT check_name, unaccounted FROM ledger.audits WHERE unaccounted > 0")
     assert audited.fetchall() == [("partition: next_offset - first_offset = its segments", 10)]
+
+
+def test_an_erasure_that_ended_half_way(pipeline: Pipeline) -> None:
+    request_id = erasures.request(pipeline.conn, "erased-token", "manual__1")
+    with pipeline.connect() as other:
+        other.autocommit = True
+        erasures.enter(other)
+        assert look(ledger.CHECK, installation(pipeline)).status == "ok"
+    row = look(ledger.CHECK, installation(pipeline))
+    says(row, "degraded", f"request {request_id} ended before it was done", "run erase_user again")
+    erasures.finish(pipeline.conn, request_id, "erased-token", {})
+    assert look(ledger.CHECK, installation(pipeline)).status == "ok"
 
 
 def test_a_locked_ledger(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,10 +19,11 @@ from airflow.sdk import ObjectStoragePath
 
 from clickstream import storage
 from clickstream.erasure import archive, days, events, key, records
-from clickstream.erasure.mapping import IS_TOKEN, LONGEST_ID, PREFIX, SESSION, TOKEN_DIGITS, USER, Listed, Tokens
+from clickstream.erasure.mapping import IS_TOKEN, LONGEST_ID, SESSION, USER, Listed, Tokens
 from clickstream.erasure.needles import Needles
 from clickstream.errors import RemedyRefused
-from clickstream.ledger import erasures, publishing
+from clickstream.ledger import erasures, publishing, removals
+from clickstream.ledger.removals import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,8 +129,9 @@ def erase(conn: Connection[Any], settings: Settings, user_id: str, dag_run_id: s
         raise RemedyRefused(f"{user_id} is the token of somebody who was erased.")
     with _alone(conn):
         listed, _ = erasures.read(conn)
-        known = key.tokens(settings, listed).of_user(user_id)
-        token = known or PREFIX + secrets.token_hex(TOKEN_DIGITS // 2)
+        tokens = key.tokens(settings, listed)
+        known = tokens.of_user(user_id)
+        token = known or tokens.for_user(user_id)
         erasure = Erasure(settings, listed, user_id, token, again=known is not None)
         if dry_run:
             return _look(conn, erasure)
@@ -139,6 +140,7 @@ def erase(conn: Connection[Any], settings: Settings, user_id: str, dag_run_id: s
         _replace_named_files(conn, erasure, erasures.register_rewrite(conn, request_id, dag_run_id))
         log.info("request %s: committed, %s", request_id, dict(erasure.counts))
         _replace_other_files(conn, erasure)
+        erasures.take_statistics(conn)
         erasures.finish(conn, request_id, token, erasure.counts)
         return dict(erasure.counts)
 
@@ -322,7 +324,8 @@ def _commit(conn: Connection[Any], erasure: Erasure, work: Work) -> bool:
         erasures.settle_rewrite(conn, work.attempt_id)
         erasures.add(conn, erasure.rows())
         erasures.swap(conn, list(used.values()))
-        erasures.remove(conn, [(one.path, one.file.zone, one.bytes, "dead") for one in unused])
+        of_no_use = [Removal(path=one.path, zone=one.file.zone, bytes=one.bytes) for one in unused]
+        removals.decide(conn, of_no_use, reason="dead")
         erasures.remove_staged(conn, erasure.settings.storage_url)
         erasure.counts.update(erasures.rename(conn, user, _storable(erasure)))
         _map_excerpts(conn, work, tokens)

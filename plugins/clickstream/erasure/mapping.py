@@ -18,16 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 USER, SESSION = "user", "session"
-KINDS = {b'"userId"': USER, b'"sessionId"': SESSION}
 LONGEST_ID = 256  # characters, as the data contract has it
 PREFIX = "erased-"
 TOKEN_DIGITS = 32
 IS_TOKEN = re.compile(f"{PREFIX}[0-9a-f]{{{TOKEN_DIGITS}}}")  # with what _spell puts behind, if anything
 REMEMBERED = 1 << 16  # ids, whose hashes are not made again
 
-# A string, or its beginning where the value ends within it. Read one after the other, none begins inside of another.
-STRING = rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
-MEMBER = re.compile(rb"(?s)(" + STRING + rb")(?:([ \t\n\r]*:[ \t\n\r]*)(" + STRING + rb"))?")
+STRING = rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'  # or its beginning, where the value ends within it
+
+
+def _spelt(name: str) -> bytes:
+    """A pattern for a name, any of whose letters may be escaped."""
+    return "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in name).encode()
+
+
+# Looked for anywhere, not string by string: in a value with a quote too many, strings begin where others end. The
+# string behind is looked at only, as its closing quote may be the opening one of the next name.
+MEMBER = re.compile(
+    rb'"(?:(?P<user>%b)|%b)"[ \t\n\r]*:[ \t\n\r]*(?=(?P<text>%b))' % (_spelt("userId"), _spelt("sessionId"), STRING),
+    re.DOTALL,
+)
 ESCAPES = re.compile(r'(?:\\u[0-9A-Fa-f]{4})+|\\["\\/bfnrt]')
 SOUND = re.compile(r'(?:[^\x00-\x1f\\]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+')
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -90,28 +100,30 @@ class Tokens:
             return self.derive(first.token, session_id)
         return None if listed is None else listed.token
 
+    def for_user(self, user_id: str) -> str:
+        """What is to stand for a user: random for all who don't have the key.
+
+        With the key it is the same whenever she is erased: also in a database that was restored, whose list forgot her,
+        while the archive has her token already.
+        """
+        return self._token(f"token-of-user:{user_id}")
+
     def derive(self, user: str, session_id: str) -> str:
         """What stands for a session of an erased user, whether it is listed or not: the same at every time and place.
 
-        Only who has both the key and the user's random token can tell that it is this session.
+        Only who has both the key and the user's token can tell that it is this session.
         """
-        return PREFIX + self._digest(f"token:{user}:{session_id}").hex()[:TOKEN_DIGITS]
+        return self._token(f"token:{user}:{session_id}")
 
     def value(self, value: bytes | None) -> bytes | None:
         """A record's value with the listed ids replaced; every other byte stays, whether it is JSON or not."""
         return self.record(None, value)[1]
 
-    def key(self, key: bytes | None, value: bytes | None) -> bytes | None:
-        """A record's key with a listed id replaced, and any key beside a listed user: most are the sessionId.
-
-        Args:
-            key: The key as it was.
-            value: The record's value as it was.
-        """
-        return self.record(key, value)[0]
-
     def record(self, key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
-        """Both at once: a record's key and value."""
+        """A record's key and value with the listed ids replaced.
+
+        A key is replaced too where it stands beside a listed user, whatever it is: most are the sessionId.
+        """
         found = _members(value)
         users = {identifier for kind, _, identifier in found if kind == USER}
         if key:
@@ -122,12 +134,15 @@ class Tokens:
         for kind, match, identifier in found:
             token = self.of_user(identifier) if kind == USER else self.of_session(identifier, users)
             if token is not None and value is not None:
-                parts += [value[end : match.start(3)], _spell(token, match[3], identifier)]
-                end = match.end()
+                parts += [value[end : match.start("text")], _spell(token, match["text"], identifier)]
+                end = match.end("text")
         return key, b"".join([*parts, value[end:]]) if parts and value is not None else value
 
     def _find(self, kind: str, identifier: str) -> Listed | None:
         return None if not identifier or IS_TOKEN.match(identifier) else self._listed.get(self.hash(kind, identifier))
+
+    def _token(self, text: str) -> str:
+        return PREFIX + self._digest(text).hex()[:TOKEN_DIGITS]
 
     def _digest(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
@@ -156,9 +171,7 @@ def _members(value: bytes | None) -> list[tuple[str, re.Match[bytes], str]]:
     if value is None or (b"Id" not in value and b"\\u" not in value):
         return []
     return [
-        (kind, match, decode(_content(match[3])))
-        for match in MEMBER.finditer(value)
-        if match[3] and (kind := _kind(match[1]))
+        (USER if match["user"] else SESSION, match, decode(_content(match["text"]))) for match in MEMBER.finditer(value)
     ]
 
 
@@ -166,13 +179,6 @@ def decode(content: bytes) -> str:
     """The text of a string's content, as far as it is UTF-8 and JSON; what is not stands as it is."""
     text = content.decode("utf-8", "surrogateescape")
     return ESCAPES.sub(lambda run: str(json.loads(f'"{run[0]}"')), text) if "\\" in text else text
-
-
-def _kind(literal: bytes) -> str | None:
-    kind = KINDS.get(literal)
-    if kind is None and b"\\u" in literal:
-        kind = KINDS.get(f'"{decode(_content(literal))}"'.encode("utf-8", "surrogatepass"))
-    return kind
 
 
 def _content(literal: bytes) -> bytes:

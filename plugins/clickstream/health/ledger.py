@@ -1,11 +1,11 @@
-"""The ledger's equations: what `ledger.conservation` says now, which is kept in `ledger.audits`."""
+"""The ledger: its equations, whose results are kept in `ledger.audits`, and erasures that ended half-way."""
 
 from __future__ import annotations
 
 from psycopg.errors import QueryCanceled
 
 from clickstream.health.check import Check, Finding, Installation, Problem, Status, finding
-from clickstream.ledger import audits
+from clickstream.ledger import audits, erasures
 
 STATEMENT_TIMEOUT_MS = 25_000
 
@@ -21,6 +21,7 @@ def look(installation: Installation) -> Finding:
     """
     try:
         with installation.connect() as conn:
+            unfinished = erasures.unfinished(conn)
             equations = audits.audit(conn, timeout_ms=STATEMENT_TIMEOUT_MS)
     except QueryCanceled:
         slow = (
@@ -37,7 +38,15 @@ def look(installation: Installation) -> Finding:
         for one in equations
         if one.unaccounted
     ]
-    return finding(f"{len(equations) - len(broken)} of {len(equations)} equations hold.", broken)
+    half_way = [
+        Problem(
+            Status.DEGRADED,
+            f"Erasure request {request_id} ended before it was done: run erase_user again with the same userId."
+            " ledger.erasure_requests says which run it was and how far it came.",
+        )
+        for request_id in unfinished
+    ]
+    return finding(f"{len(equations) - len(broken)} of {len(equations)} equations hold.", [*broken, *half_way])
 
 
 CHECK = Check(

@@ -10,6 +10,8 @@ from psycopg.types.json import Jsonb
 
 from clickstream.erasure.mapping import Listed
 from clickstream.errors import RemedyRefused, StaleAttempt
+from clickstream.ledger import removals
+from clickstream.ledger.removals import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -199,16 +201,8 @@ def swap(conn: Connection[Any], files: Sequence[Rewritten]) -> None:
                 f"The ledger no longer names all of the files in {zone}/ that were written anew. Nothing was erased;"
                 " run erase_user again."
             )
-    remove(conn, [(one.file.path, one.file.zone, one.file.bytes, "erasure") for one in files])
-
-
-def remove(conn: Connection[Any], paths: Iterable[tuple[str, str, int | None, str]]) -> None:
-    """Give files or folders to removal, each as (path, zone, bytes, reason)."""
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO ledger.removals (path, zone, bytes, reason) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            list(paths),
-        )
+    replaced = [Removal(path=one.file.path, zone=one.file.zone, bytes=one.file.bytes) for one in files]
+    removals.decide(conn, replaced, reason="erasure")
 
 
 STAGED = f"""
@@ -241,7 +235,9 @@ def remove_staged(conn: Connection[Any], root: str) -> None:
         root: The storage URL.
     """
     folders = conn.execute(STAGED).fetchall()
-    remove(conn, [(f"{root}/{folder}", zone, None, reason) for folder, zone, reason in folders])
+    for reason in ("erasure", "dead"):
+        of_reason = [Removal(path=f"{root}/{folder}", zone=zone) for folder, zone, why in folders if why == reason]
+        removals.decide(conn, of_reason, reason=reason)
 
 
 # Each of the user's rows is of one of these sessions, by which it is found: not every table has an index on user_id.
@@ -322,11 +318,31 @@ def replace_excerpts(conn: Connection[Any], excerpts: Mapping[tuple[str, int, in
         return max(0, cursor.rowcount)
 
 
+def take_statistics(conn: Connection[Any]) -> None:
+    """Let the planner forget the values that it knew of tables with ids: they are in `pg_stats`, as they were."""
+    conn.execute("SELECT ledger.analyze_ids()")
+
+
 def mark_committed(conn: Connection[Any], token: str) -> None:
     """Write down on the requests of a user that nothing named by the ledger knows him any more."""
     conn.execute(
         "UPDATE ledger.erasure_requests SET committed_at = now() WHERE token = %s AND committed_at IS NULL", [token]
     )
+
+
+UNFINISHED = """
+SELECT request_id FROM ledger.erasure_requests WHERE finished_at IS NULL AND NOT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE d.datname = current_database() AND locktype = 'advisory' AND granted
+      AND (classid::bigint << 32 | objid::bigint) = hashtext('erase_user')::bigint)
+ORDER BY request_id
+"""
+
+
+def unfinished(conn: Connection[Any]) -> list[int]:
+    """Requests that ended before they were done; none while an erasure is at work."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(UNFINISHED).fetchall()
 
 
 def finish(conn: Connection[Any], request_id: int, token: str, counts: Mapping[str, int]) -> None:

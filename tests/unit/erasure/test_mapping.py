@@ -79,6 +79,9 @@ def test_others_are_left_alone(other: dict[str, Any]) -> None:
         (b'{"x":"\xff","userId":"ann"} trailing \xfe', b'{"x":"\xff","userId":"%T"} trailing \xfe'),
         (b'{"userId":"ann', b'{"userId":"%T'),
         (b'\xef\xbb\xbf{"userId":\n"ann"}', b'\xef\xbb\xbf{"userId":\n"%T"}'),
+        (b'{"page":"/tv-55"-lg","userId":"ann"}', b'{"page":"/tv-55"-lg","userId":"%T"}'),
+        (b'garbage " {"sessionId":"her"}', b'garbage " {"sessionId":"erased-her"}'),
+        (b'{"x":"userId":"ann"sessionId":"her"}', b'{"x":"userId":"%T"sessionId":"erased-her"}'),
     ],
 )
 def test_however_it_is_spelt_and_whether_it_is_json_or_not(given: bytes, mapped: bytes) -> None:
@@ -102,15 +105,19 @@ def test_values_without_an_object_and_empty_ids() -> None:
     assert LISTED.value(b'{"userId":7,"sessionId":null}') == b'{"userId":7,"sessionId":null}'
 
 
+def key_of(key: bytes | None, value: bytes | None) -> bytes | None:
+    return LISTED.record(key, value)[0]
+
+
 def test_keys() -> None:
     plain, hers = value(), value(userId="ann")
-    assert LISTED.key(None, hers) is None
-    assert LISTED.key(b"her", plain) == b"erased-her"
-    assert LISTED.key(b"her", None) == b"erased-her"
-    assert LISTED.key(b"ann", None) == TOKEN.encode()
-    assert LISTED.key(b"k", plain) == b"k"
-    assert LISTED.key(b"k", hers) == LISTED.derive(TOKEN, "k").encode()
-    assert LISTED.key(b"\xff", plain) == b"\xff"
+    assert key_of(None, hers) is None
+    assert key_of(b"her", plain) == b"erased-her"
+    assert key_of(b"her", None) == b"erased-her"
+    assert key_of(b"ann", None) == TOKEN.encode()
+    assert key_of(b"k", plain) == b"k"
+    assert key_of(b"k", hers) == LISTED.derive(TOKEN, "k").encode()
+    assert key_of(b"\xff", plain) == b"\xff"
 
 
 def test_another_key_is_noticed() -> None:

@@ -125,6 +125,13 @@ COMMENT ON COLUMN ledger.erasure_requests.committed_at IS
 COMMENT ON COLUMN ledger.erasure_requests.finished_at IS 'When archive and published days were done too.';
 COMMENT ON COLUMN ledger.erasure_requests.counts IS 'Records, events and rows that were changed, by zone and table.';
 
+CREATE FUNCTION ledger.analyze_ids() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'ANALYZE analytics.sessions, analytics.session_hours, analytics.users_by_hour, ledger.rejections';
+REVOKE EXECUTE ON FUNCTION ledger.analyze_ids() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.analyze_ids() TO clickstream_writer;
+COMMENT ON FUNCTION ledger.analyze_ids() IS
+    'Takes statistics of the tables with userIds and sessionIds, so that pg_stats has none that were replaced.';
+
 GRANT DELETE ON ledger.segments, ledger.batches, ledger.attempts, ledger.drains, ledger.event_files,
     ledger.batch_windows, ledger.rejections, ledger.rejected_counts, ledger.removals, ledger.rewrites,
     ledger.published_days TO clickstream_writer;
@@ -152,6 +159,7 @@ ALTER TABLE ledger.totals RESET (fillfactor, autovacuum_vacuum_scale_factor, aut
 ALTER TABLE ledger.partitions RESET (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
 REVOKE DELETE ON ledger.segments, ledger.batches, ledger.attempts, ledger.drains, ledger.event_files,
     ledger.batch_windows, ledger.rejections, ledger.rejected_counts FROM clickstream_writer;
+DROP FUNCTION ledger.analyze_ids();
 DROP TABLE ledger.erasure_requests, ledger.erasures, ledger.published_days, ledger.removals, ledger.rewrites;
 DROP INDEX ledger.drains_by_time, ledger.batch_windows_of_batch, ledger.event_files_of_batch,
     ledger.batches_by_publication, ledger.segments_by_previous, ledger.segments_of_attempt,
