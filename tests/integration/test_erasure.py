@@ -309,7 +309,7 @@ def test_what_is_published_after_excerpts_were_read_is_read_too(
     monkeypatch.setattr(erasures, "replace_excerpts", noted)
     erased(known)
     assert rounds == [True]
-    assert len(sent) == 10
+    assert len(sent) == 12
     assert all("erased-" in text for text in sent)
     assert known.one("SELECT count(*) FROM ledger.rejections WHERE excerpt LIKE '%%u1%%'") == 1
     monkeypatch.setattr(erase, "_rewrite_rejected", None)
