@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,13 +76,29 @@ def test_nothing_outlives_a_killed_supervisor(stack: Stack) -> None:
     assert supervisor.was_killed()
 
 
+def test_a_supervisor_that_ends_while_it_is_looked_at_hides_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, session, pids = start_family(stack)
+    cmdline = psutil.Process.cmdline
+
+    def too_late(process: psutil.Process) -> list[str]:
+        os.kill(session, signal.SIGKILL)
+        process.wait(20)
+        return list(cmdline(process))
+
+    monkeypatch.setattr(psutil.Process, "cmdline", too_late)
+    assert {process.pid for process in session_members(session)} >= set(pids)
+
+
 def test_a_supervisor_killed_together_with_its_reaper_is_cleaned_up_by_the_next_command(stack: Stack) -> None:
     supervisor, session, _ = start_family(stack)
     os.kill(supervisor.process("reaper")["pid"], signal.SIGSTOP)
     os.kill(session, signal.SIGKILL)
     for process in session_members(session):
-        if "infra.local.reaper" in " ".join(process.cmdline()):
-            process.kill()
+        with suppress(psutil.NoSuchProcess):
+            if "infra.local.reaper" in " ".join(process.cmdline()):
+                process.kill()
     supervisor.shut_down()
     assert session_members(session) == []
     assert not supervisor.was_killed()
