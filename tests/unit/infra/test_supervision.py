@@ -55,7 +55,7 @@ def start_family(stack: Stack) -> tuple[Supervisor, int, list[int]]:
     supervisor = Supervisor(stack)
     supervisor.start([Program(name="family", command=[sys.executable, script, pids])])
     supervisor.start_program("family")
-    assert eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, seconds=20)
+    assert eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, seconds=60)
     session = int((stack.folder / "run" / "supervisord.pid").read_text())
     return supervisor, session, [int(pid) for pid in pids.read_text().split()]
 
@@ -65,14 +65,14 @@ def test_a_killed_program_comes_back_and_leaves_no_orphan(stack: Stack) -> None:
     parent = supervisor.process("family")["pid"]
     (child,) = set(pids) - {parent}
     os.kill(parent, signal.SIGKILL)
-    assert eventually(lambda: not psutil.pid_exists(child), seconds=20)
-    assert eventually(lambda: supervisor.process("family")["pid"] not in {0, parent}, seconds=20)
+    assert eventually(lambda: not psutil.pid_exists(child), seconds=60)
+    assert eventually(lambda: supervisor.process("family")["pid"] not in {0, parent}, seconds=60)
 
 
 def test_nothing_outlives_a_killed_supervisor(stack: Stack) -> None:
     supervisor, session, _ = start_family(stack)
     os.kill(session, signal.SIGKILL)
-    assert eventually(lambda: session_members(session) == [], seconds=20)
+    assert eventually(lambda: session_members(session) == [], seconds=60)
     assert supervisor.was_killed()
 
 
@@ -84,7 +84,7 @@ def test_a_supervisor_that_ends_while_it_is_looked_at_hides_nothing(
 
     def too_late(process: psutil.Process) -> list[str]:
         os.kill(session, signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
         return list(cmdline(process))
 
     monkeypatch.setattr(psutil.Process, "cmdline", too_late)
@@ -137,7 +137,7 @@ def test_programs_get_only_their_own_environment(stack: Stack, monkeypatch: pyte
     command = ["sh", "-c", f"env > '{shown}'"]
     supervisor.start([Program(name="show", command=command, environment=environment, once=True)])
     supervisor.start_program("show")
-    assert eventually(lambda: shown.exists() and "OTHER" in shown.read_text(), seconds=20)
+    assert eventually(lambda: shown.exists() and "OTHER" in shown.read_text(), seconds=60)
     lines = shown.read_text().splitlines()
     assert 'VALUE={"a": "100 %"}' in lines
     assert "OTHER=it is, /a b" in lines
