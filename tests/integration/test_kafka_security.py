@@ -26,7 +26,7 @@ from clickstream.health import kafka, kafka_canary, run
 from clickstream.health.check import Installation
 from clickstream.settings import Settings, settings
 from clickstream_generator import handler
-from clickstream_source import access
+from clickstream_source import access, delivery
 from clickstream_source.delivery import DeliveryError
 from infra.bootstrap.__main__ import prepare_kafka
 from infra.local.ports import LOOPBACK
@@ -114,9 +114,13 @@ def put_password(aws: Account, password: str) -> None:
 
 
 def refusal() -> DeliveryError:
-    """What the handler says where it is refused, which it takes for silence until its time is up."""
+    """What the handler says where it is refused, which its client takes for silence until its time is up."""
+
+    def impatient(**options: Any) -> Any:
+        return KafkaProducer(**(options | {"bootstrap_timeout_ms": 2_000}))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAFKA_DELIVERY_TIMEOUT_SECONDS", "2")
+        patch.setattr(delivery, "KafkaProducer", impatient)  # not a setting, by which what was read is kept
         with pytest.raises(DeliveryError, match="its user and authority are those in the settings") as failed:
             handler(EVENT, None)
     return failed.value
