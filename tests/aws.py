@@ -19,7 +19,7 @@ from infra.local.ports import LOOPBACK, free_ports
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
-START_SECONDS = 60
+START_SECONDS = 240
 
 
 @dataclass(frozen=True)

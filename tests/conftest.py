@@ -17,13 +17,23 @@ import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from infra.local import lifecycle
+from infra.local import lifecycle, ports
 from infra.local.stack import Stack
 from tests.aws import ACCOUNT, REGION, Account, Server
 from tests.pipeline import Pipeline
 
 REPOSITORY = Path(__file__).parents[1]
 TEMPLATE = "clickstream_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> Iterator[None]:
+    """Each of several workers draws from ports of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ports, "TEST_PORTS", ports.TEST_PORTS[worker::workers])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -26,14 +25,14 @@ from dotenv import dotenv_values
 
 from infra.local import kafka, postgres
 from infra.local.java import find_java
-from infra.local.ports import LOOPBACK, TEST_PORTS, is_free
+from infra.local.ports import LOOPBACK, draw_ports
 from infra.local.supervision import base_environment
 from tests import compose_file
 from tests.compose_file import DOCKER
 from tests.installations import started
 
 REPOSITORY = DOCKER.parent
-START_SECONDS = 60
+START_SECONDS = 240
 COPIED = ("kafka", "prometheus.yml")
 PORTS = {
     "kafka": ("9092", "9093", "9094", "9095"),
@@ -73,8 +72,8 @@ class Host:
         self.services: dict[str, dict[str, Any]] = compose_file.filled(
             {name: str(value or "") for name, value in written.items()}
         )["services"]
-        free = (port for port in random.sample(TEST_PORTS, k=300) if is_free(port))
-        self.ports = {service: {port: str(next(free)) for port in ports} for service, ports in PORTS.items()}
+        drawn = draw_ports()
+        self.ports = {service: {port: str(next(drawn)) for port in ports} for service, ports in PORTS.items()}
         self._folders = {service: dict(self._mounted(service)) for service in self.services}
         self._java = find_java()
         self._map_secrets()
@@ -192,7 +191,7 @@ class Host:
         assert kind == "CMD"
         if words[0] == "wget":  # of the image's busybox
             try:
-                return httpx.get(words[-1]).is_success
+                return httpx.get(words[-1], timeout=30).is_success
             except httpx.TransportError:
                 return False
         return self.run(service, command=words).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from psycopg.rows import dict_row
 
 from clickstream import broker
@@ -52,6 +53,20 @@ TABLES = {  # of the oracle: the table, its key and its numbers
          "entry_page", "exit_page", "bounced"),
     ),
 }  # fmt: skip
+
+
+def alter_topic(settings: Settings, **configs: str) -> None:
+    """Change a topic's configuration and wait until the brokers, which answer before, have it."""
+    topic = settings.topic
+    with broker.admin_of(settings) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+
+        def present() -> dict[str, str]:
+            found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
+            return {name: entry["value"] for name, entry in found["topic"][topic].items()}
+
+        while not configs.items() <= present().items():
+            time.sleep(0.1)
 
 
 @dataclass
@@ -100,6 +115,9 @@ class Pipeline:
                 ]
             )
             admin.wait_for_topics([self.settings.topic])
+
+    def alter_topic(self, **configs: str) -> None:
+        alter_topic(self.settings, **configs)
 
     def delete_topic(self) -> None:
         with broker.admin_of(self.settings) as admin:

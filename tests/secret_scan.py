@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -64,9 +66,11 @@ def _base64(value: bytes) -> Iterator[bytes]:
 def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
     """Every file below the folders."""
     for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                yield str(path), path.read_bytes()
+        for parent, _, names in os.walk(folder):  # which passes over folders that go meanwhile
+            for path in (Path(parent, name) for name in names):
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        yield str(path), path.read_bytes()
 
 
 def repository() -> Iterator[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from infra.local.tables import show
 
 EVENTS = 1_000
 PUBLISHED_WITHIN_SECONDS = 240
+CHECKED_WITHIN_SECONDS = 60
 
 PENDING = """
 SELECT count(*) FROM jsonb_each_text(%(last_offsets)s::jsonb) o (partition, last_offset)
@@ -118,7 +119,7 @@ def demo(stack: Stack, console: Console) -> bool:
         console.rule("11. How each component is: check_health, into ledger.health_checks")
         run_id = api.trigger("check_health")
         try:
-            if api.wait_for_run("check_health", run_id, seconds=60) != "success":
+            if api.wait_for_run("check_health", run_id, seconds=CHECKED_WITHIN_SECONDS) != "success":
                 console.print(f"  something is down: {api.run_url('check_health', run_id)}")
         except StackError as error:  # what the demo shows does not depend on it
             console.print(f"  {error.problem} {error.remedy}")

@@ -2,6 +2,7 @@
 
 import random
 import socket
+from collections.abc import Iterator
 from contextlib import closing
 
 import psutil
@@ -11,6 +12,7 @@ from infra.local.settings import Ports, variable
 
 LOOPBACK = "127.0.0.1"
 TEST_PORTS = range(20000, 32000)  # below the range from which the kernel takes ports of outgoing connections
+_drawn: set[int] = set()
 
 
 def is_free(port: int) -> bool:
@@ -24,11 +26,18 @@ def is_free(port: int) -> bool:
     return True
 
 
+def draw_ports() -> Iterator[int]:
+    """Draw free ports; none is drawn twice by this process, whose program may not listen on it yet."""
+    for port in random.sample(TEST_PORTS, k=len(TEST_PORTS)):
+        if port not in _drawn and is_free(port):
+            _drawn.add(port)
+            yield port
+
+
 def free_ports() -> Ports:
     """Choose free ports for a stack beside others."""
-    candidates = random.sample(TEST_PORTS, k=200)
-    free = (port for port in candidates if is_free(port))
-    return Ports(**{name: next(free) for name in Ports.model_fields})
+    drawn = draw_ports()
+    return Ports(**{name: next(drawn) for name in Ports.model_fields})
 
 
 def require_free(name: str, port: int) -> None:

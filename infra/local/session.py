@@ -21,9 +21,15 @@ def session_members(session: int | None) -> list[psutil.Process]:
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue
     leader = next((process for process in members if process.pid == session), None)
-    if leader is not None and "supervisor.supervisord" not in " ".join(leader.cmdline()):
-        return []
-    return members
+    return [] if leader is not None and _is_another_program(leader) else members
+
+
+def _is_another_program(leader: psutil.Process) -> bool:
+    try:
+        words = leader.cmdline()
+    except psutil.NoSuchProcess:  # it has just ended, maybe to be waited for
+        return False
+    return bool(words) and "supervisor.supervisord" not in " ".join(words)  # one that is about to end has no words
 
 
 def end_processes(processes: Sequence[psutil.Process], *, grace_seconds: float) -> None:

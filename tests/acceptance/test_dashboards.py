@@ -22,10 +22,7 @@ from infra.local.stack import TOPIC, Stack
 from tests.grafana_files import BOARDS, STEP, Asked, all_asked
 from tests.pipeline import HISTORIC
 
-pytestmark = [
-    pytest.mark.skipif(find_binary() is None, reason="Prometheus is not installed: apt install prometheus"),
-    pytest.mark.timeout(900),
-]
+pytestmark = pytest.mark.skipif(find_binary() is None, reason="Prometheus is not installed: apt install prometheus")
 
 WITHIN_SECONDS = 300
 MAY_BE_EMPTY = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,23 @@ def answer(api: AirflowApi, dag_id: str, run_id: str, option: str, typed: dict[s
         return api.call("GET", path) if state == "awaiting_input" else None
 
     detail = wait_for(asked, "question")
-    time.sleep(3)  # the scheduler takes a task for lost that is answered before it has heard that it waits
+    wait_until_heard(api)
     api.call("PATCH", path, json={"chosen_options": [option], "params_input": typed})
     return str(detail["body"])
+
+
+def wait_until_heard(api: AirflowApi) -> None:
+    """Let the scheduler's loop go round once: it takes a task for lost that is answered before it knows that it waits.
+
+    A heartbeat is at the end of a loop, so between two of them a whole one has passed.
+    """
+    beats = set[str]()
+
+    def has_beaten_twice() -> bool | None:
+        beats.add(api.call("GET", "/monitor/health")["scheduler"]["latest_scheduler_heartbeat"])
+        return len(beats) > 2 or None
+
+    wait_for(has_beaten_twice, "heartbeat of the scheduler")
 
 
 def states(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, str]:

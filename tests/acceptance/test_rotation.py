@@ -45,7 +45,8 @@ def get(url: str, bearer: str) -> int:
 
 
 def logs_in(stack: Stack, password: str) -> bool:
-    answer = httpx.post(f"{stack.airflow_url}/auth/token", json={"username": "admin", "password": password})
+    login = {"username": "admin", "password": password}
+    answer = httpx.post(f"{stack.airflow_url}/auth/token", json=login, timeout=30)
     return answer.status_code == httpx.codes.CREATED
 
 

@@ -30,7 +30,7 @@ def kill(pipeline: Pipeline, settings: Settings, step: str, function: str, momen
     # The first victim starts the server, which doesn't take over sys.path and skips what it can't import.
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         victim.start()
-    victim.join(60)
+    victim.join(240)
     assert victim.exitcode == -signal.SIGKILL, victim.exitcode
 
 

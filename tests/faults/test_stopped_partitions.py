@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
 from pyspark.sql import SparkSession
 
 from clickstream import broker
@@ -196,18 +195,13 @@ def test_a_topic_with_producer_timestamps_stops_until_it_is_mended(pipeline: Pip
     pipeline.create_topic()
     pipeline.produce(values(20))
     landed = pipeline.log()
-    topic = ConfigResource(ConfigResourceType.TOPIC, pipeline.settings.topic, {"message.timestamp.type": "CreateTime"})
-    mended = ConfigResource(
-        ConfigResourceType.TOPIC, pipeline.settings.topic, {"message.timestamp.type": "LogAppendTime"}
-    )
-    with broker.admin_of(pipeline.settings) as admin:
-        admin.alter_configs([topic])
-        pipeline.produce([(0, value) for _, value in values(26)[20:]])
-        pipeline.drain()
-        assert stopped(pipeline) == {0: "create_time", 1: "create_time"}
-        with pytest.raises(RemedyRefused, match="LogAppendTime"):
-            declare(pipeline)
-        admin.alter_configs([mended])
+    pipeline.alter_topic(**{"message.timestamp.type": "CreateTime"})
+    pipeline.produce([(0, value) for _, value in values(26)[20:]])
+    pipeline.drain()
+    assert stopped(pipeline) == {0: "create_time", 1: "create_time"}
+    with pytest.raises(RemedyRefused, match="LogAppendTime"):
+        declare(pipeline)
+    pipeline.alter_topic(**{"message.timestamp.type": "LogAppendTime"})
     pipeline.produce(values(40)[26:])
     pipeline.drain()
     assert stopped(pipeline) == {0: "create_time"}  # six records with the producer's time are in the way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,8 @@ def add_partition(pipeline: Pipeline) -> None:
     pipeline.partitions += 1
     with broker.admin_of(pipeline.settings) as admin:
         admin.create_partitions({pipeline.settings.topic: NewPartitions(pipeline.partitions)})
+        while len(admin.describe_topics([pipeline.settings.topic])[0]["partitions"]) < pipeline.partitions:
+            time.sleep(0.1)
         admin.wait_for_topics([pipeline.settings.topic])
 
 

@@ -56,6 +56,7 @@ from tests.installations import (
     disk,
     installation,
     is_root,
+    patient,
     prometheus_configuration,
     serving,
     silent_server,
@@ -63,7 +64,7 @@ from tests.installations import (
     started,
     two_brokers,
 )
-from tests.pipeline import RUN, Pipeline
+from tests.pipeline import RUN, Pipeline, alter_topic
 
 needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
 PROMETHEUS = local_prometheus.find_binary()
@@ -71,7 +72,7 @@ NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
 
 
 def look(check: Check, where: Installation, **changes: Any) -> Row:
-    (row,) = run.run(where, [replace(check, **changes)])
+    (row,) = run.run(where, [replace(patient(check), **changes)])
     assert row.component == check.component
     return row
 
@@ -82,7 +83,7 @@ def says(row: Row, status: str, *words: str) -> None:
         assert word in row.reason, row
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -165,7 +166,7 @@ def test_a_slow_broker_shows_in_the_round_trip(
     monkeypatch.setattr(KafkaProducer, "send", send_while_they_stand_still)
     row = look(kafka_canary.CHECK, of_brokers(pipeline, settings), slow_seconds=1)
     says(row, "degraded", "Slow: ", "more than 1 s. See the brokers' logs and load")
-    assert 1.4 < row.latency_seconds < 5
+    assert row.latency_seconds > 1.4
 
 
 def test_a_missing_replica_and_a_missing_leader(
@@ -173,13 +174,12 @@ def test_a_missing_replica_and_a_missing_leader(
 ) -> None:
     settings, (_, second) = brokers
     second.terminate()
-    second.wait(20)
+    second.wait(120)
     row = look(kafka.CHECK, of_brokers(pipeline, settings))
     says(row, "degraded", "replicated/0 is under-replicated: broker 2 holds no current copy. Start it")
     row = look(kafka.CHECK, of_brokers(pipeline, settings, "on-the-second"))
     says(row, "down", "on-the-second/0 has no leader: start its brokers (2).")
-    with broker.admin_of(settings) as admin:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "replicated", {"min.insync.replicas": "2"})])
+    alter_topic(settings, **{"min.insync.replicas": "2"})
     row = look(kafka.CHECK, of_brokers(pipeline, settings))
     says(row, "degraded", "Until then producers are refused (min.insync.replicas).")
 
@@ -240,7 +240,7 @@ def test_a_missing_topic(pipeline: Pipeline) -> None:
 
 def test_each_canary_waits_for_its_own_record(pipeline: Pipeline) -> None:
     says(look(kafka_canary.CHECK, installation(pipeline)), "ok")
-    rows = run.run(installation(pipeline), [kafka_canary.CHECK] * 3)
+    rows = run.run(installation(pipeline), [patient(kafka_canary.CHECK)] * 3)
     assert [row.status for row in rows] == ["ok"] * 3
 
 
@@ -279,9 +279,10 @@ def test_a_postgresql_that_is_slow_and_one_that_is_stuck(pipeline: Pipeline, mon
         monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT_MS", 300)
         says(look(postgresql.CHECK, installation(pipeline)), "down", "statement timeout", "its locks (pg_locks)")
         monkeypatch.undo()
-        threading.Timer(1.3, transaction.close).start()
-        row = look(postgresql.CHECK, installation(pipeline))
-        says(row, "degraded", "Slow: 1.", "more than 1 s", "Written and read back")
+        threading.Timer(2.5, transaction.close).start()
+        row = look(postgresql.CHECK, installation(pipeline), slow_seconds=1)
+        says(row, "degraded", "Slow: ", "more than 1 s", "Written and read back")
+        assert row.latency_seconds > 1.2
 
 
 def test_a_role_that_may_not_write(pipeline: Pipeline) -> None:
@@ -301,12 +302,12 @@ def test_a_database_set_to_read_only(pipeline: Pipeline) -> None:
 
 
 def test_connections_nearly_used_up(pipeline: Pipeline) -> None:
-    before = ledger_health.connections(pipeline.conn)
+    most = ledger_health.connections(pipeline.conn).most
     with ExitStack() as opened:
-        for _ in range(int(0.8 * before.most) - before.used + 1):
+        while ledger_health.connections(pipeline.conn).used <= 0.8 * most + 5:  # others may close theirs meanwhile
             opened.enter_context(pipeline.connect())
         row = look(postgresql.CHECK, installation(pipeline))
-    says(row, "degraded", "More than 80% of the connections are in use: close idle ones", f"of {before.most}")
+    says(row, "degraded", "More than 80% of the connections are in use: close idle ones", f"of {most}")
 
 
 @needs_root
@@ -395,7 +396,7 @@ def test_a_master_without_workers_and_one_that_is_gone(
 
     def workers() -> int | None:
         try:
-            return len(httpx.get(f"http://{LOOPBACK}:{ports.airflow}/json/").json()["workers"])
+            return len(httpx.get(f"http://{LOOPBACK}:{ports.airflow}/json/", timeout=30).json()["workers"])
         except (httpx.TransportError, ValueError):
             return None
 
@@ -483,15 +484,27 @@ def test_an_archive_that_stands_still(pipeline: Pipeline) -> None:
 def test_a_process_of_airflow_that_stands_still(pipeline: Pipeline, check: Check, program: str, job: str) -> None:
     says(look(check, installation(pipeline)), "ok", "The last heartbeat was at")
     pid = Supervisor(pipeline.stack).process(program)["pid"]
-    os.kill(pid, signal.SIGSTOP)
     try:
-        with superuser(pipeline.stack, "airflow") as conn:  # as if the test had waited
-            conn.execute("UPDATE job SET latest_heartbeat = now() - interval '1 hour' WHERE job_type = %s", [job])
+        while not stands_still(pipeline, pid, job):
+            time.sleep(0.5)
         row = look(check, installation(pipeline))
     finally:
         os.kill(pid, signal.SIGCONT)
     name = program.removeprefix("airflow-")
     says(row, "down", f"Airflow calls its {name} unhealthy: start it", f"COMPONENT={program}")
+
+
+def stands_still(pipeline: Pipeline, pid: int, job: str) -> bool:
+    """Stop the process as if an hour ago, unless it is in the middle of a heartbeat and holds the row."""
+    os.kill(pid, signal.SIGSTOP)
+    with superuser(pipeline.stack, "airflow") as conn:
+        conn.execute("SET lock_timeout = '2s'")
+        try:
+            conn.execute("UPDATE job SET latest_heartbeat = now() - interval '1 hour' WHERE job_type = %s", [job])
+        except psycopg.errors.LockNotAvailable:
+            os.kill(pid, signal.SIGCONT)
+            return False
+        return True
 
 
 def test_an_api_server_that_is_gone_and_one_that_never_answers(
@@ -567,7 +580,7 @@ def test_a_target_that_is_down_and_a_prometheus_that_is(pipeline: Pipeline, tmp_
 
     def scraped() -> bool:
         try:
-            targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+            targets = httpx.get(f"{url}/api/v1/targets", timeout=30).json()["data"]["activeTargets"]
         except (httpx.TransportError, ValueError):  # it isn't there yet, or not ready to answer
             return False
         return len(targets) == 2 and all(target["health"] != "unknown" for target in targets)
@@ -617,11 +630,11 @@ def test_one_that_hangs_or_raises_is_its_own_row_and_hides_no_other(pipeline: Pi
                 replace(postgresql.CHECK, deadline_seconds=1),
                 fake("hangs", after(60), 0.5),
                 fake("explodes", explode),
-                fake("late", after(1.5)),
-                storage.CHECK,
+                replace(fake("late", after(1.5)), slow_seconds=60, deadline_seconds=60),
+                patient(storage.CHECK),
             ],
         )
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30  # half of what the one that hangs would take
     assert [row.status for row in rows] == ["down", "down", "down", "ok", "ok"]
     says(rows[0], "down", "No answer within 1 s. See whether the server of connection clickstream_db runs")
     assert rows[1].reason == "No answer within 0.5 s. Do this."
@@ -634,7 +647,7 @@ def test_rows_are_written_for_a_week_and_reported(pipeline: Pipeline, caplog: py
         " FROM unnest(ARRAY['8 days', '6 days']::interval[]) age"
     )
     where = installation(pipeline)
-    checks = [storage.CHECK, fake("slow", lambda _: finding("Found.", latency_seconds=9))]
+    checks = [patient(storage.CHECK), fake("slow", lambda _: finding("Found.", latency_seconds=9))]
     assert run.check(where, RUN, checks) == 2
     with caplog.at_level(logging.INFO):
         run.report(pipeline.conn, RUN)
@@ -653,7 +666,7 @@ def test_rows_are_written_for_a_week_and_reported(pipeline: Pipeline, caplog: py
 def test_what_was_found_is_told_even_where_it_can_not_be_written(pipeline: Pipeline) -> None:
     where = installation(pipeline, connect=elsewhere(pipeline, CLOSED_PORT))
     with pytest.raises(HealthNotRecorded, match=r"refused(.|\n)*Mend PostgreSQL(.|\n)*postgresql(.|\n)*\[ok\] storage"):
-        run.check(where, RUN, [postgresql.CHECK, storage.CHECK])
+        run.check(where, RUN, [postgresql.CHECK, patient(storage.CHECK)])
 
 
 # The gate of the drain

@@ -415,7 +415,8 @@ def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Reco
 
 def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
     root = Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
-    days = [TODAY - 401 * DAY, TODAY - 400 * DAY, TODAY]
+    today = datetime.now(UTC)
+    days = [today - 401 * DAY, today - 400 * DAY, today]
     for day in days:
         (root / f"{day:%Y/%m/%d/%H}").mkdir(parents=True)
         (root / f"{day:%Y/%m/%d/%H}" / "00-p.json").write_bytes(b"{}\n")

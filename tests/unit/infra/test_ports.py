@@ -3,8 +3,9 @@ import socket
 
 import pytest
 
+from infra.local import ports
 from infra.local.errors import StackError
-from infra.local.ports import free_ports, is_free, require_free
+from infra.local.ports import draw_ports, free_ports, is_free, require_free
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - the case to be noticed
@@ -30,6 +31,13 @@ def test_a_port_whose_connections_have_just_closed_is_free() -> None:
 
 
 def test_free_ports_are_distinct_and_free() -> None:
-    ports = free_ports().model_dump().values()
-    assert len(set(ports)) == 5
-    assert all(is_free(port) for port in ports)
+    chosen = free_ports().model_dump().values()
+    assert len(set(chosen)) == 5
+    assert all(is_free(port) for port in chosen)
+
+
+def test_no_port_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "TEST_PORTS", ports.TEST_PORTS[:30])
+    drawn = [*free_ports().model_dump().values(), *draw_ports()]
+    assert len(drawn) == len(set(drawn))
+    assert list(draw_ports()) == []
