@@ -9,8 +9,9 @@ run fails at its end.
 event for, a day that analysts don't have yet, the archive while a refill reads it.
 
 **What you can do safely.** Clear or trigger anything, at any time, also twice: each step decides anew from the ledger,
-in transactions of its own. With *dry run* on, every step lists what would go and how many bytes, and changes nothing.
-Run it so after a period was made shorter.
+in transactions of its own. With *dry run* on, every step lists what would go and how many bytes once the steps before
+it were done, and changes nothing; publishing waits some seconds for three of them. Run it so before a shorter period
+takes effect: pause this DAG, change the period, look, unpause it.
 
 | message | meaning | remedy |
 |---|---|---|

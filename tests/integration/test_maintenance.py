@@ -17,11 +17,12 @@ from psycopg.errors import IntegrityError, LockNotAvailable
 from clickstream.errors import OutputMismatch, RetentionRefused, StaleBase
 from clickstream.ledger import batches, drains, folding, removals, retirement, rewrites
 from clickstream.ledger.publishing import lock_analytics
-from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
+from clickstream.maintenance import archive, compaction, hours, rows, steps, sweep, zones
 from clickstream.remedies import refill
 from tests import aging, oracle
 from tests.aging import DAY, TODAY
 from tests.conftest import superuser
+from tests.integration.test_partitions import partition
 from tests.oracle import Record
 from tests.pipeline import RUN, Pipeline
 
@@ -294,6 +295,61 @@ def test_a_dry_run_lists_and_changes_nothing(history: tuple[Pipeline, list[Recor
     sweep.sweep(pipeline.conn, pipeline.settings, dry_run=True)
     compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=True)
     assert snapshot(pipeline) == before
+
+
+def test_a_dry_run_of_all_steps_names_what_the_run_then_does(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    conn = pipeline.conn
+    partition(pipeline, *{moment.replace(day=1, hour=0) for moment in (LONG_AGO, LONG_AGO + DAY)})
+    shorter = dict.fromkeys(("events_days", "windows_5_days", "sessions_days", "published_days", "ledger_days"), 30)
+    pipeline.use(retention=pipeline.settings.retention.model_copy(update=shorter))
+    conn.execute("DELETE FROM ledger.published_days")
+    conn.execute(
+        "INSERT INTO ledger.attempts (batch_id, attempt, state, dag_run_id) SELECT 1, 9, 'dead', %s", [RUN]
+    )  # beside the one that was published
+    drains.adopt(conn, topic=pipeline.settings.topic, topic_id="t", partition=1, first_offset=0, observed_at=LONG_AGO)
+    conn.execute("UPDATE ledger.partitions SET closed_at = now() WHERE partition = 1")
+    conn.execute("INSERT INTO ledger.drain_ranges SELECT min(drain_id), 't', 1, 0, 1 FROM ledger.drains")
+    before = everything(pipeline)
+    would = run_all(pipeline, dry_run=True)
+    assert everything(pipeline) == before
+    done = run_all(pipeline, dry_run=False)
+    assert {name: one["items"] for name, one in would.items()} == {name: one["items"] for name, one in done.items()}
+    for name, one in done.items():
+        assert one["bytes"] in {0, would[name]["bytes"]}, name
+    idle = {name for name, one in done.items() if not one["items"]}
+    assert idle == {"add_partitions", "retire_archive", "sweep"}
+
+
+def run_all(pipeline: Pipeline, *, dry_run: bool) -> dict[str, dict[str, Any]]:
+    return {name: steps.run(name, pipeline.conn, pipeline.settings, dry_run=dry_run) for name in steps.STEPS}
+
+
+def everything(pipeline: Pipeline) -> tuple[Any, ...]:
+    """What a dry run must not change."""
+    more = [
+        pipeline.conn.execute(f"SELECT * FROM {table} t ORDER BY t::text").fetchall()
+        for table in ("ledger.published_days", "ledger.rewrites", "ledger.result_partitions", "analytics.sessions")
+    ]
+    return (*snapshot(pipeline), *more)
+
+
+def test_a_dry_run_says_which_earlier_step_would_fail(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = 'infinity'")
+    before = everything(pipeline)
+    would = steps.run("remove_windows", pipeline.conn, pipeline.settings, dry_run=True)
+    assert would["items"] == 0
+    assert would["lines"][0].startswith("retire_hours would fail: CLICKSTREAM_KEEP_EVENTS_DAYS=90 is too short")
+    assert everything(pipeline) == before
+
+
+def test_a_dry_run_buries_rewrites_only_to_look(pipeline: Pipeline) -> None:
+    rewrites.register(pipeline.conn, kind="compaction", subject="an hour", dag_run_id=RUN)
+    pipeline.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
+    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=True).items == 1
+    assert pipeline.one("SELECT state FROM ledger.rewrites") == "open"
+    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False).items == 1
 
 
 def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
