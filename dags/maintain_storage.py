@@ -18,6 +18,7 @@ takes effect: pause this DAG, change the period, look, unpause it.
 | `RetentionRefused` | events would go that Kafka could still add to | the message names the setting |
 | `waits until it is a published day` | analysts don't have all of the day yet | see `publish_days` |
 | `OutputMismatch` | a file isn't what the ledger says | check the storage; nothing was changed |
+| `RemovalFailed` | the storage refuses to remove some files, which it names | check permissions, owner and disk |
 
 Periods: `CLICKSTREAM_KEEP_..._DAYS`, docs/retention.md. What waits for its removal: `SELECT * FROM ledger.removals`.
 """

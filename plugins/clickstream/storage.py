@@ -180,11 +180,17 @@ def remove(url: str) -> int:
 
     Returns:
         The bytes that were removed.
+
+    Raises:
+        OSError: If the storage refuses to remove the file, or one of the folder.
     """
     size = size_of(url)
     path = ObjectStoragePath(url.rstrip("/"))
     try:
-        path.fs.rm(path.path, recursive=url.endswith("/"))
+        if url.endswith("/"):
+            _remove_folder(path)
+        else:
+            path.fs.rm_file(path.path)
     except FileNotFoundError:
         return 0
     if url.startswith(LOCAL):
@@ -192,6 +198,13 @@ def remove(url: str) -> int:
         local.with_name(f".{local.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of a local file
         _remove_empty(local)
     return size
+
+
+def _remove_folder(path: ObjectStoragePath) -> None:
+    path.fs.rm(path.path, recursive=True)
+    path.fs.invalidate_cache()
+    if left := path.fs.find(path.path):  # S3 refuses file by file, which s3fs says nothing of
+        raise PermissionError(f"{len(left):,} of its files are still there, such as {left[0]}")
 
 
 def remove_if_empty(folder: ObjectStoragePath) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg.errors import IntegrityError, LockNotAvailable
 
-from clickstream.errors import OutputMismatch, RetentionRefused, StaleBase
+from clickstream.errors import OutputMismatch, RemovalFailed, RetentionRefused, StaleBase
 from clickstream.ledger import batches, drains, folding, removals, retirement, rewrites
 from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import archive, compaction, hours, rows, steps, sweep, zones
@@ -467,6 +467,34 @@ def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Reco
     live = pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live")
     removals.forget(pipeline.conn, [one.path for one in named])
     assert pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live") == live
+
+
+def test_what_can_not_be_removed_is_named_and_holds_up_no_other(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "CHUNK", 2)
+    monkeypatch.setattr(sweep, "MOST_NAMED", 1)
+    root = Path(pipeline.settings.storage_url.removeprefix("file://"))
+    for folder in ("a", "b"):  # which can't be removed as the files that the ledger takes them for
+        (root / folder).mkdir()
+    for file in ("c", "d", "e"):
+        (root / file).write_bytes(b"xx")
+    due = [removals.Removal(path=f"file://{root}/{name}", zone="events") for name in "abcde"]
+    removals.decide(pipeline.conn, due, reason="replaced")
+    aging.let_grace_pass(pipeline)
+    with pytest.raises(RemovalFailed) as refused:
+        sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+    said = str(refused.value)
+    assert "refused 2 files and folders" in said
+    assert f"file://{root}/a: IsADirectoryError: " in said
+    assert f"file://{root}/b" not in said
+    assert "and 1 more" in said
+    assert "files and folders removed: 3 (6 bytes)" in said
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    assert pipeline.one("SELECT array_agg(right(path, 1) ORDER BY path) FROM ledger.removals") == ["a", "b"]
+    for folder in ("a", "b"):
+        (root / folder).rmdir()
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
 
 
 def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
