@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -497,23 +498,78 @@ def test_what_can_not_be_removed_is_named_and_holds_up_no_other(
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
 
 
+def archive_of(pipeline: Pipeline) -> Path:
+    return Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
+
+
+def archive_minute(pipeline: Pipeline, day: datetime, name: str = "00-p.json") -> Path:
+    path = archive_of(pipeline) / f"{day:%Y/%m/%d/%H}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"{}\n")
+    return path
+
+
 def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
-    root = Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
     days = [TODAY - 401 * DAY, TODAY - 400 * DAY, TODAY]
     for day in days:
-        (root / f"{day:%Y/%m/%d/%H}").mkdir(parents=True)
-        (root / f"{day:%Y/%m/%d/%H}" / "00-p.json").write_bytes(b"{}\n")
+        archive_minute(pipeline, day)
     conn, settings = pipeline.conn, pipeline.settings
     would = archive.retire_archive(conn, settings, dry_run=True)
     assert (would.lines, would.bytes) == ([f"{days[0].date()}"], 3)
     assert archive.retire_archive(conn, settings, dry_run=False).items == 1
+    for dry_run in (True, False):  # it waits already
+        again = archive.retire_archive(conn, settings, dry_run=dry_run)
+        assert (again.items, again.bytes, again.lines) == (0, 0, [])
     aging.let_grace_pass(pipeline)
     with pipeline.connect() as other, refill._reading_the_archive(other):
         outcome = sweep.sweep(conn, settings, dry_run=False)
         assert (outcome.items, len(aging.files(pipeline, "archive"))) == (0, 3)
         assert "the archive waits: a refill reads it" in outcome.lines
     assert sweep.sweep(conn, settings, dry_run=False).bytes == 3
-    assert [day for day, _ in archive.archived_days(settings)] == [day.date() for day in days[1:]]
+    assert [day for day, _ in archive.archived(settings)] == [day.date() for day in days[1:]]
+
+
+def test_a_month_and_a_year_go_with_their_last_day(pipeline: Pipeline) -> None:
+    for ago in (900, 500, 0):
+        archive_minute(pipeline, TODAY - ago * DAY)
+    archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+    assert [year.name for year in archive_of(pipeline).iterdir()] == [f"{TODAY:%Y}"]
+
+
+def test_what_is_no_date_stops_no_retention_of_the_archive(pipeline: Pipeline) -> None:
+    old = TODAY - 401 * DAY
+    archive_minute(pipeline, old)
+    strange = ["2021/99", "2021/02/30", "2021/2", "0000", "lost+found", f"{old:%Y/%m}/99", f"{TODAY:%Y/%m}/32"]
+    for name in strange:
+        (archive_of(pipeline) / name / "01").mkdir(parents=True)
+    outcome = archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
+    assert outcome.items == 1
+    assert {line for line in outcome.lines if "is no day" in line} == {
+        f"file://{archive_of(pipeline)}/{name} is no day of the archive and stays; move it elsewhere"
+        for name in strange
+    }
+
+
+def test_what_a_killed_generator_left_in_the_archive_goes_after_the_grace(pipeline: Pipeline) -> None:
+    moment = datetime.now(UTC) - timedelta(hours=pipeline.settings.retention.grace_hours + 1)
+    whole, old, fresh, long_ago = (
+        archive_minute(pipeline, day, name)
+        for day, name in (
+            (moment, "07-p.json"),
+            (moment, f".07-p.json.{uuid4().hex}.tmp"),
+            (moment, f".07-p.json.{uuid4().hex}.tmp"),
+            (TODAY - 390 * DAY, f".07-p.json.{uuid4().hex}.tmp"),
+        )
+    )
+    for path in (whole, old, long_ago):
+        os.utime(path, (moment.timestamp(), moment.timestamp()))
+    said = ["1 files whose writer was killed"]
+    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=True).lines == said
+    assert old.exists()
+    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False).lines == said
+    assert [path.exists() for path in (whole, old, fresh, long_ago)] == [True, False, True, True]
 
 
 def compact(pipeline: Pipeline) -> Outcome:

@@ -55,6 +55,8 @@ def sweep(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcom
                 else:
                     failures[one.path] = done
             if not dry_run:
+                for path in [one.path for one in now if one.zone == ARCHIVE]:
+                    storage.remove_empty_above(path, f"{settings.storage_url}/archive/clickstream")
                 removals.forget(conn, list(sizes))
             outcome.items += len(sizes)
             outcome.bytes += sum(sizes.values())
