@@ -9,14 +9,16 @@ run fails at its end.
 event for, a day that analysts don't have yet, the archive while a refill reads it.
 
 **What you can do safely.** Clear or trigger anything, at any time, also twice: each step decides anew from the ledger,
-in transactions of its own. With *dry run* on, every step lists what would go and how many bytes, and changes nothing.
-Run it so after a period was made shorter.
+in transactions of its own. With *dry run* on, every step lists what would go and how many bytes once the steps before
+it were done, and changes nothing; publishing waits some seconds for three of them. Run it so before a shorter period
+takes effect: pause this DAG, change the period, look, unpause it.
 
 | message | meaning | remedy |
 |---|---|---|
 | `RetentionRefused` | events would go that Kafka could still add to | the message names the setting |
 | `waits until it is a published day` | analysts don't have all of the day yet | see `publish_days` |
 | `OutputMismatch` | a file isn't what the ledger says | check the storage; nothing was changed |
+| `RemovalFailed` | the storage refuses to remove some files, which it names | check permissions, owner and disk |
 
 Periods: `CLICKSTREAM_KEEP_..._DAYS`, docs/retention.md. What waits for its removal: `SELECT * FROM ledger.removals`.
 """

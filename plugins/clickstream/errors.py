@@ -39,6 +39,10 @@ class RetentionRefused(ClickstreamError):  # noqa: N818 - reads as the statement
     """A period is too short for what else is set: something would go that may still be needed."""
 
 
+class RemovalFailed(ClickstreamError):  # noqa: N818 - reads as the statement that it is
+    """Some files or folders could not be removed; all others that were due are gone."""
+
+
 class ProvisioningRefused(ClickstreamError):  # noqa: N818 - reads as the statement that it is
     """A step of provisioning or teardown may not go on as things are. Nothing was changed by it."""
 

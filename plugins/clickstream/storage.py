@@ -180,18 +180,31 @@ def remove(url: str) -> int:
 
     Returns:
         The bytes that were removed.
+
+    Raises:
+        OSError: If the storage refuses to remove the file, or one of the folder.
     """
     size = size_of(url)
     path = ObjectStoragePath(url.rstrip("/"))
     try:
-        path.fs.rm(path.path, recursive=url.endswith("/"))
+        if url.endswith("/"):
+            _remove_folder(path)
+        else:
+            path.fs.rm_file(path.path)
     except FileNotFoundError:
         return 0
     if url.startswith(LOCAL):
         local = _local(url)
         local.with_name(f".{local.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of a local file
-        _remove_empty(local)
+        _remove_empty(local, _is_of_attempt)
     return size
+
+
+def _remove_folder(path: ObjectStoragePath) -> None:
+    path.fs.rm(path.path, recursive=True)
+    path.fs.invalidate_cache()
+    if left := path.fs.find(path.path):  # S3 refuses file by file, which s3fs says nothing of
+        raise PermissionError(f"{len(left):,} of its files are still there, such as {left[0]}")
 
 
 def remove_if_empty(folder: ObjectStoragePath) -> None:
@@ -201,10 +214,21 @@ def remove_if_empty(folder: ObjectStoragePath) -> None:
             Path(folder.path).rmdir()
 
 
-def _remove_empty(path: Path) -> None:
-    """Remove the folders above a path that are empty, up to the attempt's own: no other attempt writes there."""
+def remove_empty_above(url: str, top: str) -> None:
+    """Remove the local folders between a path and a top folder that hold nothing; S3 has no such folders."""
+    if url.startswith(LOCAL):
+        _remove_empty(_local(url), lambda folder: _local(top) in folder.parents)
+
+
+def _is_of_attempt(folder: Path) -> bool:
+    """Whether it is an attempt's own folder, or below it: no other attempt writes there."""
+    return any(_is_id(part.name) for part in (folder, *folder.parents))
+
+
+def _remove_empty(path: Path, may_go: Callable[[Path], bool]) -> None:
+    """Remove the folders above a path that are empty, up to the first that must stay."""
     for folder in path.parents:
-        if not any(_is_id(part.name) for part in (folder, *folder.parents)):
+        if not may_go(folder):
             return
         try:
             folder.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg.errors import IntegrityError, LockNotAvailable
 
-from clickstream.errors import OutputMismatch, RetentionRefused, StaleBase
+from clickstream.errors import OutputMismatch, RemovalFailed, RetentionRefused, StaleBase
 from clickstream.ledger import batches, drains, folding, removals, retirement, rewrites
 from clickstream.ledger.publishing import lock_analytics
-from clickstream.maintenance import archive, compaction, hours, rows, sweep, zones
+from clickstream.maintenance import archive, compaction, hours, rows, steps, sweep, zones
 from clickstream.remedies import refill
 from tests import aging, oracle
 from tests.aging import DAY, TODAY
 from tests.conftest import superuser
+from tests.integration.test_partitions import partition
 from tests.oracle import Record
 from tests.pipeline import RUN, Pipeline
 
@@ -296,6 +298,64 @@ def test_a_dry_run_lists_and_changes_nothing(history: tuple[Pipeline, list[Recor
     assert snapshot(pipeline) == before
 
 
+def test_a_dry_run_of_all_steps_names_what_the_run_then_does(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    conn = pipeline.conn
+    partition(pipeline, *{moment.replace(day=1, hour=0) for moment in (LONG_AGO, LONG_AGO + DAY)})
+    shorter = dict.fromkeys(("events_days", "windows_5_days", "sessions_days", "published_days", "ledger_days"), 30)
+    pipeline.use(retention=pipeline.settings.retention.model_copy(update=shorter))
+    conn.execute("DELETE FROM ledger.published_days")
+    conn.execute(  # as the paths of the copied files say
+        "UPDATE ledger.partitions SET topic = split_part(split_part(s.path, '/raw/', 2), '/', 1) FROM ledger.segments s"
+    )
+    conn.execute(
+        "INSERT INTO ledger.attempts (batch_id, attempt, state, dag_run_id) SELECT 1, 9, 'dead', %s", [RUN]
+    )  # beside the one that was published
+    drains.adopt(conn, topic=pipeline.settings.topic, topic_id="t", partition=1, first_offset=0, observed_at=LONG_AGO)
+    conn.execute("UPDATE ledger.partitions SET closed_at = now() WHERE partition = 1")
+    conn.execute("INSERT INTO ledger.drain_ranges SELECT min(drain_id), 't', 1, 0, 1 FROM ledger.drains")
+    before = everything(pipeline)
+    would = run_all(pipeline, dry_run=True)
+    assert everything(pipeline) == before
+    done = run_all(pipeline, dry_run=False)
+    assert {name: one["items"] for name, one in would.items()} == {name: one["items"] for name, one in done.items()}
+    for name, one in done.items():
+        assert one["bytes"] in {0, would[name]["bytes"]}, name
+    idle = {name for name, one in done.items() if not one["items"]}
+    assert idle == {"add_partitions", "retire_archive", "sweep"}
+
+
+def run_all(pipeline: Pipeline, *, dry_run: bool) -> dict[str, dict[str, Any]]:
+    return {name: steps.run(name, pipeline.conn, pipeline.settings, dry_run=dry_run) for name in steps.STEPS}
+
+
+def everything(pipeline: Pipeline) -> tuple[Any, ...]:
+    """What a dry run must not change."""
+    more = [
+        pipeline.conn.execute(f"SELECT * FROM {table} t ORDER BY t::text").fetchall()
+        for table in ("ledger.published_days", "ledger.rewrites", "ledger.result_partitions", "analytics.sessions")
+    ]
+    return (*snapshot(pipeline), *more)
+
+
+def test_a_dry_run_says_which_earlier_step_would_fail(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
+    pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = 'infinity'")
+    before = everything(pipeline)
+    would = steps.run("remove_windows", pipeline.conn, pipeline.settings, dry_run=True)
+    assert would["items"] == 0
+    assert would["lines"][0].startswith("retire_hours would fail: CLICKSTREAM_KEEP_EVENTS_DAYS=90 is too short")
+    assert everything(pipeline) == before
+
+
+def test_a_dry_run_buries_rewrites_only_to_look(pipeline: Pipeline) -> None:
+    rewrites.register(pipeline.conn, kind="compaction", subject="an hour", dag_run_id=RUN)
+    pipeline.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
+    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=True).items == 1
+    assert pipeline.one("SELECT state FROM ledger.rewrites") == "open"
+    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False).items == 1
+
+
 def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
     pipeline, records = history
     pipeline.land_records(aging.batch_at(TODAY - timedelta(hours=1), len(records)))
@@ -413,24 +473,107 @@ def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Reco
     assert pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live") == live
 
 
+def test_what_can_not_be_removed_is_named_and_holds_up_no_other(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "CHUNK", 2)
+    monkeypatch.setattr(sweep, "MOST_NAMED", 1)
+    root = Path(pipeline.settings.storage_url.removeprefix("file://"))
+    for folder in ("a", "b"):  # which can't be removed as the files that the ledger takes them for
+        (root / folder).mkdir()
+    for file in ("c", "d", "e"):
+        (root / file).write_bytes(b"xx")
+    due = [removals.Removal(path=f"file://{root}/{name}", zone="events") for name in "abcde"]
+    removals.decide(pipeline.conn, due, reason="replaced")
+    aging.let_grace_pass(pipeline)
+    with pytest.raises(RemovalFailed) as refused:
+        sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+    said = str(refused.value)
+    assert "refused 2 files and folders" in said
+    assert f"file://{root}/a: IsADirectoryError: " in said
+    assert f"file://{root}/b" not in said
+    assert "and 1 more" in said
+    assert "files and folders removed: 3 (6 bytes)" in said
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    assert pipeline.one("SELECT array_agg(right(path, 1) ORDER BY path) FROM ledger.removals") == ["a", "b"]
+    for folder in ("a", "b"):
+        (root / folder).rmdir()
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+
+
+def archive_of(pipeline: Pipeline) -> Path:
+    return Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
+
+
+def archive_minute(pipeline: Pipeline, day: datetime, name: str = "00-p.json") -> Path:
+    path = archive_of(pipeline) / f"{day:%Y/%m/%d/%H}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"{}\n")
+    return path
+
+
 def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
-    root = Path(pipeline.settings.storage_url.removeprefix("file://")) / "archive" / "clickstream"
     today = datetime.now(UTC)
     days = [today - 401 * DAY, today - 400 * DAY, today]
     for day in days:
-        (root / f"{day:%Y/%m/%d/%H}").mkdir(parents=True)
-        (root / f"{day:%Y/%m/%d/%H}" / "00-p.json").write_bytes(b"{}\n")
+        archive_minute(pipeline, day)
     conn, settings = pipeline.conn, pipeline.settings
     would = archive.retire_archive(conn, settings, dry_run=True)
     assert (would.lines, would.bytes) == ([f"{days[0].date()}"], 3)
     assert archive.retire_archive(conn, settings, dry_run=False).items == 1
+    for dry_run in (True, False):  # it waits already
+        again = archive.retire_archive(conn, settings, dry_run=dry_run)
+        assert (again.items, again.bytes, again.lines) == (0, 0, [])
     aging.let_grace_pass(pipeline)
     with pipeline.connect() as other, refill._reading_the_archive(other):
         outcome = sweep.sweep(conn, settings, dry_run=False)
         assert (outcome.items, len(aging.files(pipeline, "archive"))) == (0, 3)
         assert "the archive waits: a refill reads it" in outcome.lines
     assert sweep.sweep(conn, settings, dry_run=False).bytes == 3
-    assert [day for day, _ in archive.archived_days(settings)] == [day.date() for day in days[1:]]
+    assert [day for day, _ in archive.archived(settings)] == [day.date() for day in days[1:]]
+
+
+def test_a_month_and_a_year_go_with_their_last_day(pipeline: Pipeline) -> None:
+    for ago in (900, 500, 0):
+        archive_minute(pipeline, TODAY - ago * DAY)
+    archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
+    aging.let_grace_pass(pipeline)
+    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+    assert [year.name for year in archive_of(pipeline).iterdir()] == [f"{TODAY:%Y}"]
+
+
+def test_what_is_no_date_stops_no_retention_of_the_archive(pipeline: Pipeline) -> None:
+    old = TODAY - 401 * DAY
+    archive_minute(pipeline, old)
+    strange = ["2021/99", "2021/02/30", "2021/2", "0000", "lost+found", f"{old:%Y/%m}/99", f"{TODAY:%Y/%m}/32"]
+    for name in strange:
+        (archive_of(pipeline) / name / "01").mkdir(parents=True)
+    outcome = archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
+    assert outcome.items == 1
+    assert {line for line in outcome.lines if "is no day" in line} == {
+        f"file://{archive_of(pipeline)}/{name} is no day of the archive and stays; move it elsewhere"
+        for name in strange
+    }
+
+
+def test_what_a_killed_generator_left_in_the_archive_goes_after_the_grace(pipeline: Pipeline) -> None:
+    moment = datetime.now(UTC) - timedelta(hours=pipeline.settings.retention.grace_hours + 1)
+    whole, old, fresh, long_ago = (
+        archive_minute(pipeline, day, name)
+        for day, name in (
+            (moment, "07-p.json"),
+            (moment, f".07-p.json.{uuid4().hex}.tmp"),
+            (moment, f".07-p.json.{uuid4().hex}.tmp"),
+            (TODAY - 390 * DAY, f".07-p.json.{uuid4().hex}.tmp"),
+        )
+    )
+    for path in (whole, old, long_ago):
+        os.utime(path, (moment.timestamp(), moment.timestamp()))
+    said = ["1 files whose writer was killed"]
+    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=True).lines == said
+    assert old.exists()
+    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False).lines == said
+    assert [path.exists() for path in (whole, old, fresh, long_ago)] == [True, False, True, True]
 
 
 def compact(pipeline: Pipeline) -> Outcome:

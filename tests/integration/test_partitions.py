@@ -418,6 +418,14 @@ def test_partitions_are_added_another_day_while_a_default_one_is_being_read(
     assert results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False).items > 0
 
 
+def test_statistics_are_taken_another_day_while_a_partition_is_being_vacuumed(pipeline: Pipeline) -> None:
+    with superuser(pipeline.stack, pipeline.settings.topic) as other, other.transaction():
+        other.execute("LOCK analytics.traffic_by_window_5_default IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        outcome = results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False)
+    assert outcome.lines == ["no statistics: a partition is being vacuumed or analyzed; the next run takes them"]
+    assert results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False).lines == []
+
+
 def test_a_session_that_goes_on_brings_no_removed_window_back(pipeline: Pipeline, spark: SparkSession) -> None:
     start = OLD + 12 * HOUR
     keep(pipeline, sessions_days=30_000)

@@ -139,6 +139,26 @@ def test_a_file_is_replaced_by_one_put_with_nothing_beside_it(aws: Account) -> N
     assert keys(aws) == []
 
 
+def test_what_s3_refuses_to_remove_is_no_success(aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for name in ("1", "2"):
+        s3.put_object(Bucket=BUCKET, Key=f"zones/events/attempt/{name}", Body=b"event")
+
+    async def refuse_each(_: object, pathlist: list[str]) -> list[str]:  # its answer then names no deleted key
+        return [] if pathlist else pathlist
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s3fs.S3FileSystem._bulk_delete", refuse_each)
+        with pytest.raises(PermissionError, match=r"2 of its files are still there, such as .*attempt/1"):
+            zones.remove(f"{STORAGE_URL}/events/attempt/")
+        assert zones.remove(f"{STORAGE_URL}/events/attempt/1") == 5  # by a request of its own, whose refusal is raised
+    assert zones.remove(f"{STORAGE_URL}/events/attempt/") == 5
+    assert keys(aws) == []
+    assert zones.remove(f"{STORAGE_URL}/events/attempt/") == 0
+    assert zones.remove(f"{STORAGE_URL}/events/attempt/1") == 0
+
+
 def test_checks_look_at_s3_and_make_no_bucket(pipeline: Pipeline, aws: Account) -> None:
     where = installation(pipeline, storage_url=STORAGE_URL, archive_max_age_minutes=5)
     checks = [patient(storage.CHECK), patient(generator.CHECK)]

@@ -58,6 +58,11 @@ def decide(conn: Connection[Any], removals: Iterable[Removal], *, reason: str) -
         cursor.executemany(DECIDE, [{**vars(removal), "reason": reason} for removal in removals])
 
 
+def is_decided(conn: Connection[Any], path: str) -> bool:
+    """Whether a file or folder waits for its removal."""
+    return conn.execute("SELECT FROM ledger.removals WHERE path = %s", [path]).rowcount == 1
+
+
 def due(conn: Connection[Any], *, grace_hours: int, after: str = "") -> list[Removal]:
     """What may be removed now, at most 1,000 after a path, in the order of the paths.
 

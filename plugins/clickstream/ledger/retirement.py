@@ -265,7 +265,6 @@ SELECT w.attempt_id, w.kind,
            SELECT array_agg(DISTINCT p.topic || '/partition=' || p.partition) FROM ledger.partitions p), '{}')
        ELSE '{}' END, '{}'
 FROM ledger.rewrites w WHERE w.swept_at IS NULL AND w.state = 'dead'
-LIMIT 1000
 """
 
 # An erasure may take longer than the grace, and holds its lock for as long.
@@ -293,7 +292,7 @@ def settle_attempts(conn: Connection[Any], grace_hours: int) -> None:
 
 
 def dead_attempts(conn: Connection[Any]) -> list[DeadAttempt]:
-    """At most 1,000 attempts whose files without effect are not given to the removals yet."""
+    """Attempts whose files without effect are not given to the removals yet."""
     with conn.cursor(row_factory=class_row(DeadAttempt)) as cursor:
         return cursor.execute(DEAD_ATTEMPTS).fetchall()
 

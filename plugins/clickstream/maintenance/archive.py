@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clickstream import storage
@@ -18,34 +20,77 @@ if TYPE_CHECKING:
 
     from clickstream.settings import Settings
 
+RECENT = timedelta(days=60)
+"""How far back a run looks for what writers that were killed left behind; what is older goes with its day."""
+
 
 def retire_archive(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
-    """Days of the archive that ended `archive_days` ago."""
-    keep = datetime.now(UTC).date() - timedelta(days=settings.retention.archive_days)
+    """Days of the archive that ended `archive_days` ago, but for those that wait for their removal already.
+
+    On a local disk it also removes what the generator had begun to write when it was killed, a grace later. What is no
+    day is left alone and named.
+    """
+    today = datetime.now(UTC).date()
+    keep = today - timedelta(days=settings.retention.archive_days)
     outcome = Outcome(what="days of the archive retired")
-    for day, folder in archived_days(settings):
-        if day >= keep:
-            break
-        outcome.items += 1
-        outcome.lines.append(f"{day}")
-        if dry_run:
-            outcome.bytes += storage.size_of(f"{folder}/")
-        else:
-            with conn.transaction():
-                removals.decide(conn, [Removal(path=f"{folder}/", zone="archive")], reason="retention")
+    left_behind = 0
+    for day, folder in archived(settings):
+        if day is None:
+            outcome.lines.append(f"{folder} is no day of the archive and stays; move it elsewhere")
+        elif day < keep:
+            _retire(conn, day, folder, outcome, dry_run=dry_run)
+        elif day >= today - RECENT and folder.protocol == "file":
+            left_behind += _remove_left_behind(Path(folder.path), settings.retention.grace_hours, dry_run=dry_run)
+    if left_behind:
+        outcome.lines.append(f"{left_behind:,} files whose writer was killed")
     return outcome
 
 
-def archived_days(settings: Settings) -> Iterator[tuple[date, ObjectStoragePath]]:
-    """The days that the archive has, with their folders, the oldest first; lists years, months and days only."""
-    for year in _numbered(storage.at(settings.storage_url, "archive", "clickstream"), 4):
-        for month in _numbered(year, 2):
-            for day in _numbered(month, 2):
-                yield date(int(year.name), int(month.name), int(day.name)), day
+def archived(settings: Settings) -> Iterator[tuple[date | None, ObjectStoragePath]]:
+    """The days that the archive has, with their folders, the oldest first; what is no date is one of None.
+
+    Lists years, months and days only.
+    """
+    return _below(storage.at(settings.storage_url, "archive", "clickstream"))
 
 
-def _numbered(folder: ObjectStoragePath, digits: int) -> list[ObjectStoragePath]:
-    return sorted(
-        (path for path in storage.listed(folder) if path.name.isdecimal() and len(path.name) == digits),
-        key=lambda path: path.name,
-    )
+def _below(folder: ObjectStoragePath, *names: str) -> Iterator[tuple[date | None, ObjectStoragePath]]:
+    for path in sorted(storage.listed(folder), key=lambda path: path.name):
+        day = _date(*names, path.name)
+        if day is None or len(names) == len(("year", "month")):
+            yield day, path
+        else:
+            yield from _below(path, *names, path.name)
+
+
+def _date(*names: str) -> date | None:
+    """The date that the names of folders spell, of a year or a month its first day; None if it is no date."""
+    try:
+        return date.fromisoformat("-".join([*names, "01", "01"][:3]))
+    except ValueError:
+        return None
+
+
+def _retire(conn: Connection[Any], day: date, folder: ObjectStoragePath, outcome: Outcome, *, dry_run: bool) -> None:
+    removal = Removal(path=f"{folder}/", zone="archive")
+    if removals.is_decided(conn, removal.path):
+        return
+    outcome.items += 1
+    outcome.lines.append(f"{day}")
+    if dry_run:
+        outcome.bytes += storage.size_of(removal.path)
+    else:
+        removals.decide(conn, [removal], reason="retention")
+
+
+def _remove_left_behind(day: Path, grace_hours: int, *, dry_run: bool) -> int:
+    """Remove temporary files of a day's hours that are older than the grace; returns how many."""
+    until = datetime.now(UTC).timestamp() - timedelta(hours=grace_hours).total_seconds()
+    found = 0
+    for path in day.glob("*/.*.json.*.tmp"):
+        with suppress(FileNotFoundError):  # whole by now
+            if path.stat().st_mtime < until:
+                found += 1
+                if not dry_run:
+                    path.unlink()
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -140,6 +141,12 @@ def publish_days(conn: Connection[Any], settings: Settings, *, dry_run: bool) ->
     return outcome
 
 
+def record_days(conn: Connection[Any], settings: Settings) -> None:
+    """Note each day that is due as if it had been written; for a transaction that is rolled back."""
+    for day in ledger.due(conn, allowed_lateness_hours=settings.allowed_lateness_hours):
+        ledger.record(conn, ledger.content(conn, day.day))
+
+
 def _count(outcome: Outcome, day: ledger.Due, line: str) -> None:
     outcome.items += 1
     outcome.bytes += day.bytes
@@ -164,7 +171,7 @@ def remove_days(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> 
         DeltaError: The table can't be read or written.
     """
     outcome = Outcome(what=WHAT_REMOVED)
-    with ledger.alone(conn) as alone:
+    with nullcontext(enter_result=True) if dry_run else ledger.alone(conn) as alone:
         if not alone:
             outcome.lines.append(BUSY)
             return outcome

@@ -47,7 +47,10 @@ def add_partitions(conn: Connection[Any], _settings: Settings, *, dry_run: bool)
         outcome.lines.append("none: a default partition is being read; the next run adds them")
         made = []
     if not dry_run:
-        partitions.analyze(conn)
+        try:
+            partitions.analyze(conn)
+        except LockNotAvailable:
+            outcome.lines.append("no statistics: a partition is being vacuumed or analyzed; the next run takes them")
     outcome.items += len(made)
     outcome.lines += [f"analytics.{name}" for name in made]
     return outcome

@@ -56,20 +56,18 @@ def retire_attempts(conn: Connection[Any], settings: Settings, *, dry_run: bool)
 def sweep_dead(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
     """Folders of attempts that the ledger calls dead, and files of committed ones that became no segment."""
     outcome = Outcome(what="folders and files of dead attempts")
-    if not dry_run:
+    with conn.transaction(force_rollback=dry_run):
         retirement.settle_attempts(conn, settings.retention.grace_hours)
-    while attempts := retirement.dead_attempts(conn):
-        for attempt in attempts:
-            found = list(_litter(settings, attempt))
-            outcome.items += len(found)
-            if dry_run:
-                outcome.bytes += sum(storage.size_of(one.path) for one in found)
-            else:
-                with conn.transaction():
-                    removals.decide(conn, found, reason="dead")
-                    retirement.mark_swept(conn, attempt.attempt_id)
+        attempts = retirement.dead_attempts(conn)
+    for attempt in attempts:
+        found = list(_litter(settings, attempt))
+        outcome.items += len(found)
         if dry_run:
-            break
+            outcome.bytes += sum(storage.size_of(one.path) for one in found)
+        else:
+            with conn.transaction():
+                removals.decide(conn, found, reason="dead")
+                retirement.mark_swept(conn, attempt.attempt_id)
     return outcome
 
 
