@@ -140,7 +140,7 @@ def maintain(pipeline: Pipeline) -> None:
 def published(pipeline: Pipeline) -> dict[date, int]:
     """Rows of each day of the published table, as its files have them."""
     return {
-        day: sum(batch.num_rows for batch in days.batches_of(pipeline.settings, day))
+        day: sum(batch.num_rows for batch in days.batches_of(pipeline.settings, day, ["event_id"]))
         for day in days.days_of(pipeline.settings)
     }
 

@@ -24,7 +24,7 @@ def sessions(settings: Settings, user_id: str) -> set[str]:
     """The sessions of a user."""
     found: set[str] = set()
     for day in days.days_of(settings):
-        for batch in days.batches_of(settings, day):
+        for batch in days.batches_of(settings, day, events.IDS):
             found |= events.sessions_of(pa.Table.from_batches([batch]), user_id)
     return found
 
@@ -57,7 +57,9 @@ def rewrite(conn: Connection[Any], settings: Settings, tokens: Tokens) -> int:
 
 
 def _concerned(settings: Settings, day: date, tokens: Tokens) -> int:
-    return sum(events.changes(pa.Table.from_batches([one]), tokens) for one in days.batches_of(settings, day))
+    return sum(
+        events.changes(pa.Table.from_batches([one]), tokens) for one in days.batches_of(settings, day, events.IDS)
+    )
 
 
 def _without_erased(batch: pa.RecordBatch, tokens: Tokens, day: date) -> pa.RecordBatch:

@@ -33,7 +33,7 @@ from clickstream.maintenance.outcome import Outcome
 from clickstream_transform.event_schema import FIELDS, AmountField, Field, IntegerField, TextField, TimeField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -214,11 +214,11 @@ def rewrite_day(settings: Settings, day: date, change: Callable[[pa.RecordBatch]
     return _replace(table, settings, day, batches, rows=_rows(table, settings, day))
 
 
-def batches_of(settings: Settings, day: date) -> Iterator[pa.RecordBatch]:
-    """The rows that the table has of a day, some at a time; none of a day that it doesn't have."""
+def batches_of(settings: Settings, day: date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """These columns of the rows that the table has of a day, some at a time; none of a day that it doesn't have."""
     table = _open(settings)
     if table is not None:
-        yield from _batches([path for path, _ in _files(table, settings, day)], day)
+        yield from _read([path for path, _ in _files(table, settings, day)], columns)
 
 
 def days_of(settings: Settings) -> list[date]:
@@ -236,10 +236,13 @@ def _write(conn: Connection[Any], settings: Settings, day: date) -> ledger.Conte
 
 
 def _batches(paths: Iterable[str], day: date) -> Iterator[pa.RecordBatch]:
+    return (_shaped(batch, day) for batch in _read(paths))
+
+
+def _read(paths: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     for path in paths:
         with ObjectStoragePath(path).open("rb") as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(batch_size=READ_ROWS):
-                yield _shaped(batch, day)
+            yield from pq.ParquetFile(stream).iter_batches(batch_size=READ_ROWS, columns=columns)
 
 
 def _shaped(batch: pa.RecordBatch, day: date) -> pa.RecordBatch:
