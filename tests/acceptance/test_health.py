@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from tests.conftest import superuser
+from tests.waiting import eventually
 
 COMPONENTS = {
     "kafka", "kafka_canary", "postgresql", "ledger", "spark", "storage", "airflow_scheduler", "airflow_dag_processor",
@@ -47,13 +47,6 @@ def writer(stack: Stack) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         conn.execute("DELETE FROM ledger.health_checks")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.25)
-
-
 def check(api: AirflowApi, conn: psycopg.Connection[dict[str, Any]]) -> tuple[str, dict[str, dict[str, Any]], Any]:
     """A run of check_health: its id, its rows by component, and the run as Airflow describes it."""
     run_id = api.trigger("check_health")
@@ -68,19 +61,13 @@ def log_of(stack: Stack, dag_id: str, run_id: str, task_id: str) -> str:
     return "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.log"))
 
 
-def is_scraping(stack: Stack) -> bool:
-    try:
-        return "down" not in httpx.get(f"{stack.prometheus_url}/api/v1/targets", timeout=30).text
-    except httpx.TransportError:
-        return False
-
-
 def test_everything_is_green_within_twenty_seconds(
     stack: Stack, api: AirflowApi, writer: psycopg.Connection[dict[str, Any]]
 ) -> None:
     watched = stack.with_prometheus and prometheus.find_binary() is not None
     if watched:
-        wait_for(lambda: is_scraping(stack))
+        targets = f"{stack.prometheus_url}/api/v1/targets"
+        assert eventually(lambda: "down" not in httpx.get(targets, timeout=30).text)
     for _ in range(10):  # what other tests do to this host at the same time makes it slow, and that is degraded
         _, rows, run = check(api, writer)
         if {row["status"] for row in rows.values()} == {"ok"} and run["duration"] < 20:
@@ -157,7 +144,7 @@ def unchecked(api: AirflowApi) -> Iterator[AirflowApi]:
             pause(paused=False)  # a run that has begun in between would not go on
         return False
 
-    wait_for(rests_paused)
+    assert eventually(rests_paused)
     yield api
     pause(paused=False)
 
@@ -176,7 +163,7 @@ def test_the_drain_waits_on_a_fresh_outage_and_says_why(
     note(writer, "storage", "down", 6)
     note(writer, "storage", "down", 1)
     api.trigger("drain_clickstream")
-    wait_for(lambda: bool(waiting_runs(api)))
+    assert eventually(lambda: bool(waiting_runs(api)))
     (run_id,) = waiting_runs(api)
     log = log_of(stack, "drain_clickstream", run_id, "wait_for_health")
     since = writer.execute("SELECT min(checked_at) AS at FROM ledger.health_checks").fetchone()

@@ -65,6 +65,7 @@ from tests.installations import (
     two_brokers,
 )
 from tests.pipeline import RUN, Pipeline, alter_topic
+from tests.waiting import eventually
 
 needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
 PROMETHEUS = local_prometheus.find_binary()
@@ -81,13 +82,6 @@ def says(row: Row, status: str, *words: str) -> None:
     assert row.status == status, row
     for word in words:
         assert word in row.reason, row
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 # Kafka
@@ -125,8 +119,8 @@ def brokers() -> Iterator[tuple[Settings, list[Popen[bytes]]]]:
             except KafkaError:  # the second broker is not there yet
                 return False
 
-        wait_for(lambda: not is_free(stack.ports.kafka))
-        wait_for(both_take_them)
+        assert eventually(lambda: not is_free(stack.ports.kafka))
+        assert eventually(both_take_them)
         yield settings, processes
 
 
@@ -397,15 +391,15 @@ def test_a_master_without_workers_and_one_that_is_gone(
     def workers() -> int | None:
         try:
             return len(httpx.get(f"http://{LOOPBACK}:{ports.airflow}/json/", timeout=30).json()["workers"])
-        except (httpx.TransportError, ValueError):
+        except ValueError:
             return None
 
     with spark_daemon("master.Master", tmp_path / "master.log", *address):
-        wait_for(lambda: workers() == 0)
+        assert eventually(lambda: workers() == 0)
         says(look(spark.CHECK, where), "down", f"{master.url} has no worker alive: start one (start-worker.sh).")
         worker_options = ("--host", LOOPBACK, "--webui-port", str(ports.postgres), "--cores", "1", "--memory", "512m")
         with spark_daemon("worker.Worker", tmp_path / "worker.log", *worker_options, master.url):
-            wait_for(lambda: workers() == 1)
+            assert eventually(lambda: workers() == 1)
             says(look(spark.CHECK, where), "ok", "spark-submit 4.", "workers alive: 1.")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # spares the time of a third JVM
     row = look(spark.CHECK, where)
@@ -581,12 +575,12 @@ def test_a_target_that_is_down_and_a_prometheus_that_is(pipeline: Pipeline, tmp_
     def scraped() -> bool:
         try:
             targets = httpx.get(f"{url}/api/v1/targets", timeout=30).json()["data"]["activeTargets"]
-        except (httpx.TransportError, ValueError):  # it isn't there yet, or not ready to answer
+        except ValueError:  # it isn't ready to answer
             return False
         return len(targets) == 2 and all(target["health"] != "unknown" for target in targets)
 
     with started(command, tmp_path / "prometheus.log"):
-        wait_for(scraped)
+        assert eventually(scraped)
         row = look(prometheus.CHECK, where)
         says(row, "degraded", f"Target absent at {LOOPBACK}:{CLOSED_PORT} is down", "refused", "its alerts are blind")
         assert "itself" not in row.reason

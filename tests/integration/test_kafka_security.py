@@ -9,7 +9,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tests.aws import Account
 from tests.compose_file import DOCKER
 from tests.installations import patient
 from tests.one_host import Host
+from tests.waiting import eventually
 
 TOPIC = "clickstream-events"
 SECRET = "clickstream/kafka/generator"  # noqa: S105 - a name
@@ -144,7 +145,7 @@ def test_the_handler_produces_and_the_library_describes_and_reads(lambda_environ
         for partition, end in state.ends.items():
             read += sum(map(len, broker.RangeReader(consumer, TOPIC, partition, state.starts[partition], end)))
     assert read == sum(state.ends.values())
-    wait_for(lambda: advises(current, state.ends))
+    assert eventually(lambda: advises(current, state.ends))
 
 
 def advises(current: Settings, offsets: Mapping[int, int]) -> bool:
@@ -154,13 +155,6 @@ def advises(current: Settings, offsets: Mapping[int, int]) -> bool:
     except CoordinatorNotAvailableError:
         return False
     return True
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_the_health_checks_pass_with_the_rights_of_the_pipeline(secured: Broker) -> None:
@@ -181,7 +175,7 @@ def test_the_generator_may_write_its_topic_and_nothing_else(secured: Broker) -> 
     consumer.assign([at])
     consumer.seek(at, 0)
     with pytest.raises(TopicAuthorizationFailedError):
-        wait_for(lambda: bool(consumer.poll(timeout_ms=1_000)))
+        assert eventually(lambda: bool(consumer.poll(timeout_ms=1_000)))
     consumer.close()
 
 

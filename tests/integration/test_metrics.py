@@ -34,6 +34,7 @@ from tests.conftest import superuser
 from tests.integration.test_drain_and_aggregate import at, values
 from tests.pipeline import Pipeline
 from tests.records import event
+from tests.waiting import eventually
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
@@ -103,15 +104,6 @@ def scrape(pipeline: Pipeline) -> Samples:
     exporter = Exporter({"ledger": lambda: read_ledger(pipeline.connect)}, revision="test")
     found = samples(generate_latest(exporter).decode())
     return {key: value for key, value in found.items() if "duration" not in key[0] and key[0] != "build_info"}
-
-
-def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 # The numbers
@@ -509,10 +501,7 @@ def test_prometheus_is_configured_for_it_and_scrapes_it(stack: Stack) -> None:
 
     def scraped() -> bool:
         query = {"query": 'exporter_scrape_success{job="clickstream"}'}
-        try:
-            answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params=query, timeout=30).json()
-        except httpx.TransportError:
-            return False
+        answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params=query, timeout=30).json()
         return [one["value"][1] for one in answer["data"]["result"]] == ["1"]
 
     assert eventually(scraped, seconds=240)

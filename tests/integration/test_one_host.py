@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
 from tests.one_host import Host
+from tests.waiting import eventually
 
 SETTINGS = Settings(kafka_bootstrap_servers="kafka:9094", storage_url="file:///nowhere")
 pytestmark = pytest.mark.skipif(
@@ -79,16 +79,10 @@ def test_prometheus_scrapes_all_and_knows_alertmanager(host: Host) -> None:
     prometheus = f"http://{LOOPBACK}:{host.port('prometheus', '9090')}/api/v1"
 
     def up() -> dict[str, str]:
-        try:
-            found = httpx.get(f"{prometheus}/query", params={"query": "up"}, timeout=30).json()["data"]["result"]
-        except httpx.TransportError:
-            return {}
+        found = httpx.get(f"{prometheus}/query", params={"query": "up"}, timeout=30).json()["data"]["result"]
         return {one["metric"]["job"]: one["value"][1] for one in found}
 
-    deadline = time.monotonic() + 240
-    while up() != {"prometheus": "1", "alertmanager": "1", "clickstream": "1"}:
-        assert time.monotonic() < deadline, up()
-        time.sleep(0.5)
+    assert eventually(lambda: up() == {"prometheus": "1", "alertmanager": "1", "clickstream": "1"}), up()
     known = httpx.get(f"{prometheus}/alertmanagers", timeout=30).json()["data"]["activeAlertmanagers"]
     assert known == [{"url": f"http://{LOOPBACK}:{host.port('alertmanager', '9093')}/api/v2/alerts"}]
     groups = httpx.get(f"{prometheus}/rules", timeout=30).json()["data"]["groups"]

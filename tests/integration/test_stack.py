@@ -6,8 +6,6 @@ import re
 import signal
 import stat
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -27,19 +25,11 @@ from infra.local.settings import Ports
 from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
 from infra.local.status import local_data, read_status
 from infra.local.supervision import Supervisor
+from tests.waiting import eventually
 
 
 def session_of(stack: Stack) -> int:
     return int((stack.folder / "run" / "supervisord.pid").read_text())
-
-
-def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def superuser(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from infra.local.errors import StackError
 from infra.local.session import session_members
 from infra.local.stack import Stack
 from infra.local.supervision import Program, Supervisor
+from tests.waiting import eventually
 
 LEAVE_A_CHILD_IN_A_GROUP_OF_ITS_OWN = """
 import os, signal, sys, time
@@ -36,15 +36,6 @@ def stack() -> Iterator[Stack]:
     yield one
     Supervisor(one).shut_down()
     shutil.rmtree(folder)
-
-
-def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def start_family(stack: Stack) -> tuple[Supervisor, int, list[int]]:
