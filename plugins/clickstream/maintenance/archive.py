@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from clickstream.settings import Settings
 
-RECENT = timedelta(days=60)
-"""How far back a run looks for what writers that were killed left behind; what is older goes with its day."""
+RECENT = timedelta(days=60)  # within which what killed writers left behind is looked for; the rest goes with its day
+DEPTH = 3  # of a day's folder: year, month, day
 
 
 def retire_archive(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
@@ -56,17 +56,18 @@ def archived(settings: Settings) -> Iterator[tuple[date | None, ObjectStoragePat
 
 def _below(folder: ObjectStoragePath, *names: str) -> Iterator[tuple[date | None, ObjectStoragePath]]:
     for path in sorted(storage.listed(folder), key=lambda path: path.name):
-        day = _date(*names, path.name)
-        if day is None or len(names) == len(("year", "month")):
+        spelled = (*names, path.name)
+        day = _date(*spelled)
+        if day is None or len(spelled) == DEPTH:
             yield day, path
         else:
-            yield from _below(path, *names, path.name)
+            yield from _below(path, *spelled)
 
 
 def _date(*names: str) -> date | None:
     """The date that the names of folders spell, of a year or a month its first day; None if it is no date."""
     try:
-        return date.fromisoformat("-".join([*names, "01", "01"][:3]))
+        return date.fromisoformat("-".join([*names, "01", "01"][:DEPTH]))
     except ValueError:
         return None
 

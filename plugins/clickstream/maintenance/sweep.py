@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 ARCHIVE = "archive"
-MOST_NAMED = 20
-"""Of the files and folders that can't be removed, so many are named."""
+MOST_NAMED = 20  # of the files and folders that can't be removed
 
 
 def sweep(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcome:
@@ -55,8 +54,9 @@ def sweep(conn: Connection[Any], settings: Settings, *, dry_run: bool) -> Outcom
                 else:
                     failures[one.path] = done
             if not dry_run:
-                for path in [one.path for one in now if one.zone == ARCHIVE]:
-                    storage.remove_empty_above(path, f"{settings.storage_url}/archive/clickstream")
+                for one in now:
+                    if one.zone == ARCHIVE:
+                        storage.remove_empty_above(one.path, f"{settings.storage_url}/archive/clickstream")
                 removals.forget(conn, list(sizes))
             outcome.items += len(sizes)
             outcome.bytes += sum(sizes.values())
