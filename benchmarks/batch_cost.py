@@ -32,10 +32,10 @@ from pyspark.sql import SparkSession
 
 from benchmarks.measure import alternating, end, output, show
 from benchmarks.postgres import new_database, server
-from tests.conftest import superuser
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import event, purchase
+from tests.kit.services import superuser
 from tests.oracle import Record
-from tests.pipeline import Pipeline
-from tests.records import event, purchase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,9 +30,9 @@ from clickstream.maintenance import compaction, steps
 from clickstream.retention import Retention
 from infra.local.stack import TOPIC
 from infra.local.status import local_data
-from tests import aging
-from tests.conftest import superuser
-from tests.pipeline import RUN, Pipeline
+from tests.kit import aging
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from infra.local.files import private_folder
 from infra.local.lifecycle import wait_until_healthy
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
-from tests.conftest import migrate, superuser
+from tests.kit.services import migrate, superuser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from pyarrow import csv
 from benchmarks.measure import alternating, end, milliseconds, show
 from benchmarks.postgres import new_database, server
 from clickstream.ledger import staging, windows
-from tests.conftest import superuser
+from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -20,7 +20,7 @@ from clickstream.metrics.collector import Exporter
 from infra.local import airflow, credentials
 from infra.local.java import find_java
 from infra.local.ports import LOOPBACK
-from tests.conftest import superuser
+from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

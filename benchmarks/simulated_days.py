@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import ClientCursor
 
-from tests import aging
+from tests.kit import aging
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from tests.pipeline import Pipeline
+    from tests.kit.pipeline import Pipeline
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

@@ -28,7 +28,7 @@ from clickstream_source.settings import KafkaSettings
 from clickstream_source.visitors import Shape
 from infra.local import lifecycle
 from infra.local.stack import Stack
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,7 +13,7 @@ from benchmarks import history
 from benchmarks.measure import end, milliseconds, output, show
 from benchmarks.postgres import new_database, server
 from infra.local import credentials, lifecycle
-from tests.conftest import superuser
+from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack

@@ -1,125 +1,132 @@
-"""Real services for every test that needs them: one stack a session, on free ports, in a folder of its own."""
+"""Real services for every test that needs them, started once by a worker, in folders that go with the run."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
-import subprocess
+import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
-import psycopg
 import pytest
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadFileScheduling
 
 from infra.local import lifecycle, ports
+from infra.local.files import exclusive
 from infra.local.stack import Stack
-from tests.aws import ACCOUNT, REGION, Account, Server
-from tests.pipeline import Pipeline
+from tests.kit import aging, janitor
+from tests.kit.aws import Account, Server
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import migrate, superuser
+from tests.kit.templates import PROFILES, synthesize
+from tests.oracle import Record
 
-REPOSITORY = Path(__file__).parents[1]
 TEMPLATE = "clickstream_template"
+PORTS_OF_A_WORKER = 200
+WATCHED = pytest.StashKey[Any]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a folder for all that is temporary, and somebody who cleans up after it."""
+    if hasattr(config, "workerinput"):
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as orderly an end as Ctrl+C
+    folder = Path(tempfile.mkdtemp(prefix="clickstream-tests-"))
+    folder.chmod(0o711)  # PostgreSQL, which may be another user, passes through it
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+    config.stash[WATCHED] = janitor.start(folder)
+
+
+class AirflowOnOneWorker(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Files as a whole, and all that need Airflow together, so that it is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/acceptance/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> AirflowOnOneWorker:
+    return AirflowOnOneWorker(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_ports() -> Iterator[None]:
-    """Each of several workers draws from ports of its own."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ports, "TEST_PORTS", ports.TEST_PORTS[worker::workers])
-        yield
+    """Each worker of each run on this machine draws from ports of its own, as it holds the first of them."""
+    for first in ports.TEST_PORTS[::PORTS_OF_A_WORKER]:
+        with socket.socket() as holder, pytest.MonkeyPatch.context() as patch:
+            try:
+                holder.bind((ports.LOOPBACK, first))
+            except OSError:
+                continue
+            patch.setattr(ports, "TEST_PORTS", range(first + 1, first + PORTS_OF_A_WORKER))
+            yield
+            return
+    pytest.exit("All ports for tests are taken by other runs of them.", returncode=2)
 
 
 @pytest.fixture(scope="session")
-def stack(aws_server: Server) -> Iterator[Stack]:
-    """Kafka, PostgreSQL, Airflow with all DAGs paused, Prometheus where installed; no generator."""
-    folder = Path(tempfile.mkdtemp(prefix="clickstream-test-"))
-    one = Stack.create(folder, dags_paused=True, with_generator=False)
+def services() -> Iterator[Stack]:
+    """Kafka and PostgreSQL, without Airflow, in a folder of their own on free ports."""
+    one = Stack.create(
+        Path(tempfile.mkdtemp(prefix="stack-")),
+        with_airflow=False, with_prometheus=False, with_generator=False, disposable=True, dags_paused=True,
+    )  # fmt: skip
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in aws_server.account.environment.items():
-                patch.setenv(name, value)
-            lifecycle.up(one)
+        lifecycle.up(one)
         yield one
     finally:
-        lifecycle.down(one)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def superuser(stack: Stack, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
-    password = (stack.folder / "postgres" / "superuser-password").read_text(encoding="utf-8")
-    return psycopg.connect(
-        host="127.0.0.1",
-        port=stack.ports.postgres,
-        user="postgres",
-        password=password,
-        dbname=database,
-        autocommit=True,
-    )
+        janitor.clean_up(one.folder)
 
 
 @pytest.fixture(scope="session")
-def template(stack: Stack) -> str:
+def template(services: Stack) -> str:
     """A database with all migrations applied, to be copied by each test."""
-    with superuser(stack) as conn:
+    with superuser(services) as conn:
         conn.execute(f"CREATE DATABASE {TEMPLATE} OWNER clickstream_owner TEMPLATE template0")
-    migrate(stack, TEMPLATE, "up")
+    migrate(services, TEMPLATE, "up")
     return TEMPLATE
 
 
-def migrate(stack: Stack, database: str, *arguments: str) -> str:
-    """Run the command line of the migrations on a database; returns what it prints."""
-    return subprocess.run(
-        [sys.executable, "-m", "clickstream.ledger.migrate", *arguments],
-        env=os.environ
-        | {
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(stack.ports.postgres),
-            "PGUSER": "clickstream_owner",
-            "PGPASSWORD": (stack.secrets / "clickstream_owner").read_text(encoding="utf-8"),
-            "PGDATABASE": database,
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
 @pytest.fixture
-def pipeline(stack: Stack, template: str) -> Iterator[Pipeline]:
+def pipeline(services: Stack, template: str) -> Iterator[Pipeline]:
     """The library on a topic, a database and a storage folder of the test's own."""
-    name = f"t_{uuid4().hex[:12]}"
-    storage = stack.folder / "test-storage" / name
-    storage.mkdir(parents=True)
-    with superuser(stack) as conn:
-        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
-    made = Pipeline.create(stack, database=name, topic=name, storage=storage)
+    made = Pipeline.new(services, template)
     try:
         yield made
     finally:
-        made.close()
-        with superuser(stack) as conn:
-            conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        shutil.rmtree(storage)
+        made.drop()
 
 
 @pytest.fixture(scope="session")
-def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server of AWS a session."""
-    with Server(tmp_path_factory.mktemp("aws") / "moto.log") as server:
+def written(services: Stack, template: str, spark: SparkSession) -> Iterator[tuple[Pipeline, list[Record]]]:
+    """Five batches, two of them of one hour of long ago, published soon after their records; to be copied."""
+    pipeline = Pipeline.new(services, template)
+    records = aging.publish(pipeline, spark, aging.MOMENTS)
+    aging.backdate(pipeline)
+    aging.mark_days_published(pipeline)
+    pipeline.close()
+    yield pipeline, records
+    pipeline.drop()
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[Server]:
+    """One server of AWS a worker, which starts when its account is first asked for."""
+    with Server(Path(tempfile.mkdtemp(prefix="aws-"))) as server:
         yield server
 
 
 @pytest.fixture
 def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
     """An empty AWS account, which boto3's default chain of this process finds."""
+    aws_server.start()
     aws_server.account.reset()
     for name, value in aws_server.account.environment.items():
         monkeypatch.setenv(name, value)
@@ -128,27 +135,16 @@ def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
 
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What the stacks on AWS synthesize to: by profile, the folder with templates and assets."""
-    folders = {profile: tmp_path_factory.mktemp("cdk") / profile for profile in ("small", "scaled")}
-    processes = {profile: synthesize(folder, profile=profile) for profile, folder in folders.items()}
-    for profile, process in processes.items():
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{profile}:\n{output}"
-    return folders
-
-
-def synthesize(folder: Path, environment: Mapping[str, str] | None = None, **context: str) -> subprocess.Popen[str]:
-    """Start the app of the stacks; what it is not told here is as in the tests' account."""
-    given = {"account": ACCOUNT, "region": REGION, "allowedCidr": "203.0.113.4/32", "alarmEmail": "ops@example.org"}
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "infra" / "app.py")],
-        env=os.environ
-        | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(given | context)}
-        | dict(environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    """What the stacks on AWS synthesize to, once a run: by profile, the folder with templates and assets."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cdk"
+    with exclusive(shared.with_suffix(".lock"), what="synthesizing the stacks", wait=True):
+        if not shared.exists():
+            processes = {profile: synthesize(shared / profile, profile=profile) for profile in PROFILES}
+            for profile, process in processes.items():
+                output, _ = process.communicate(timeout=240)
+                assert process.returncode == 0, f"{profile}:\n{output}"
+    return {profile: shared / profile for profile in PROFILES}
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +153,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     scratch = tmp_path_factory.mktemp("spark")
     session = (
-        SparkSession.builder.master("local[2]")
+        SparkSession.builder.master("local[1]" if "PYTEST_XDIST_WORKER" in os.environ else "local[2]")
         .appName("tests")
         .config("spark.driver.memory", "1g")
         .config(

@@ -8,6 +8,7 @@ import pyspark
 
 TIMEOUT_SECONDS = 600
 SHOWN_LINES = 15
+TRIES = 3  # what a repository served meanwhile stays in the cache
 
 
 class IvyError(RuntimeError):
@@ -23,7 +24,7 @@ def retrieve(module: str, folder: Path, *, java: Path | str = "java") -> None:
         java: The program to run Ivy with.
 
     Raises:
-        IvyError: Ivy fails or takes longer than ten minutes.
+        IvyError: Ivy fails three times, or takes longer than ten minutes.
     """
     ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -34,18 +35,21 @@ def retrieve(module: str, folder: Path, *, java: Path | str = "java") -> None:
             *("-confs", "jars", "-types", "jar", "bundle"),
             *("-retrieve", f"{folder}/[artifact]-[revision].[ext]"),
         ]
-        try:
-            result = subprocess.run(  # noqa: S603 - Ivy, on a description of ours
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise IvyError(str(error)) from error
-    if result.returncode != 0:
-        raise IvyError("\n".join(result.stdout.strip().splitlines()[-SHOWN_LINES:]))
+        for left in reversed(range(TRIES)):
+            try:
+                result = subprocess.run(  # noqa: S603 - Ivy, on a description of ours
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    timeout=TIMEOUT_SECONDS,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise IvyError(str(error)) from error
+            if result.returncode == 0:
+                return
+            if not left:
+                raise IvyError("\n".join(result.stdout.strip().splitlines()[-SHOWN_LINES:]))

@@ -30,6 +30,7 @@ COMPONENTS = ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor",
 PERSONAL_PARAMS = "user_id,confirm"  # of erase_user: Airflow's audit log keeps what forms were sent with
 TRIGGERS = 3  # of the counters, on Airflow's tables
 GIT_TIMEOUT_SECONDS = 5
+PARSED_ONCE_SECONDS = 86_400
 REMEDY = "The lines above name the cause. Correct it and run it again."
 
 
@@ -68,8 +69,8 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 10,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
-        "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 30,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": PARSED_ONCE_SECONDS if stack.disposable else 30,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": PARSED_ONCE_SECONDS if stack.disposable else 30,
     }
     return {
         "CLICKSTREAM_REVISION": _revision(),

@@ -46,6 +46,22 @@ def components(stack: Stack) -> list[Component]:
         probe=lambda stack, _: postgres.probe(stack),
         start_seconds=120,  # a crash leaves a write-ahead log to replay
     )
+    found = [database, broker, *(_airflow(stack) if stack.with_airflow else [])]
+    if stack.with_generator:
+        found.append(Component(name="generator", probe=lambda _stack, _started: None))
+    if stack.with_prometheus and prometheus.find_binary():
+        found.append(
+            Component(
+                name="prometheus",
+                address=stack.prometheus_url,
+                ports=("prometheus",),
+                probe=lambda stack, _: prometheus.probe(stack),
+            )
+        )
+    return found
+
+
+def _airflow(stack: Stack) -> list[Component]:
     api_server = Component(
         name="airflow-api-server",
         address=stack.airflow_url,
@@ -53,9 +69,7 @@ def components(stack: Stack) -> list[Component]:
         probe=lambda stack, _: _heartbeat_is_new(stack, None, 0),
         start_seconds=120,
     )
-    found = [
-        database,
-        broker,
+    return [
         api_server,
         Component(
             name="airflow-scheduler",
@@ -73,18 +87,6 @@ def components(stack: Stack) -> list[Component]:
             start_seconds=120,
         ),
     ]
-    if stack.with_generator:
-        found.append(Component(name="generator", probe=lambda _stack, _started: None))
-    if stack.with_prometheus and prometheus.find_binary():
-        found.append(
-            Component(
-                name="prometheus",
-                address=stack.prometheus_url,
-                ports=("prometheus",),
-                probe=lambda stack, _: prometheus.probe(stack),
-            )
-        )
-    return found
 
 
 def _heartbeat_is_new(stack: Stack, component: str | None, started: float) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -65,16 +65,16 @@ class _Start:
 
     def run(self) -> None:
         with ThreadPoolExecutor(max_workers=10) as pool:
-            checks = [
-                pool.submit(airflow.check_settings, self._stack, self._java),
-                pool.submit(generator.check_settings, self._stack),
-            ]
+            checks = [pool.submit(generator.check_settings, self._stack)]
+            if self._stack.with_airflow:
+                checks.append(pool.submit(airflow.check_settings, self._stack, self._java))
             cluster = pool.submit(postgres.prepare, self._stack)
             jars = pool.submit(kafka.fetch_jars, self._java)
             for step in (*checks, cluster):
                 step.result()
             kafka.prepare(self._stack, self._java, jars.result())
-            airflow.prepare(self._stack)
+            if self._stack.with_airflow:
+                airflow.prepare(self._stack)
             self._supervisor.start(self._programs())
             self._stack.save()
 
@@ -82,19 +82,15 @@ class _Start:
             self._start("postgres")
             postgres.ensure_roles(self._stack)
             schemas = pool.submit(self._migrate)
-            airflow.migrate(self._stack, self._java)
-            server = pool.submit(self._start, "airflow-api-server")
-            parser = pool.submit(self._start, "airflow-dag-processor")
+            if self._stack.with_airflow:
+                airflow.migrate(self._stack, self._java)
+            first = self._start_all(pool, "airflow-api-server", "airflow-dag-processor")
             for step in (topic, schemas):
                 step.result()
-            others = [
-                pool.submit(self._start, name)
-                for name in ("airflow-scheduler", "airflow-triggerer", "generator", "prometheus")
-                if name in self._components
-            ]
-            for step in (server, parser, *others):
+            others = self._start_all(pool, "airflow-scheduler", "airflow-triggerer", "generator", "prometheus")
+            for step in (*first, *others):
                 step.result()
-        if not spark_cds.archive_path(self._java).exists():
+        if self._stack.with_airflow and not spark_cds.archive_path(self._java).exists():
             self._supervisor.start_program("spark-cds")
 
     def _programs(self) -> list[Program]:
@@ -102,9 +98,9 @@ class _Start:
         programs = [
             postgres.program(stack),
             kafka.program(stack, java, kafka.fetch_jars(java)),
-            *airflow.programs(stack, java),
-            spark_cds.program(java),
         ]
+        if stack.with_airflow:
+            programs += [*airflow.programs(stack, java), spark_cds.program(java)]
         if "generator" in self._components:
             programs.append(generator.program(stack))
         binary = prometheus.find_binary()
@@ -121,6 +117,9 @@ class _Start:
         began = time.monotonic()
         postgres.migrate(self._stack)
         self._report(f"schemas migrated in {time.monotonic() - began:.1f} s")
+
+    def _start_all(self, pool: ThreadPoolExecutor, *names: str) -> list[Future[None]]:
+        return [pool.submit(self._start, name) for name in names if name in self._components]
 
     def _start(self, name: str) -> None:
         began = time.monotonic()

@@ -27,20 +27,25 @@ class Stack:
     Attributes:
         folder: All of its state.
         ports: Its TCP ports on loopback.
+        with_airflow: Whether Airflow runs; without it the stack is Kafka and PostgreSQL, migrated.
         with_generator: Whether the generator is called every minute.
         generator_minutes: After how many minutes the generator stops; never when None.
         with_prometheus: Whether Prometheus runs, where it is installed.
         dags_paused: Whether DAGs start paused, for a test that triggers each run itself.
+        disposable: Whether its data may go with the machine, and its DAG files never change: PostgreSQL then waits for
+            no disk, and the files are parsed once.
         kafka_heap_mb: Heap of the broker, in MiB.
         environment: Settings of the pipeline (CLICKSTREAM_) and of the generator (GENERATOR_), passed on to them.
     """
 
     folder: Path
     ports: Ports
+    with_airflow: bool = True
     with_generator: bool = True
     generator_minutes: int | None = None
     with_prometheus: bool = True
     dags_paused: bool = False
+    disposable: bool = False
     kafka_heap_mb: int = 512
     environment: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,12 +1,16 @@
-"""What every test of the running stack needs."""
+"""The whole stack, for who needs Airflow: started by one worker, ended with its last test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from infra.local import demo
+from infra.local import airflow, demo, lifecycle
+from infra.local.stack import Stack
+from infra.local.supervision import Supervisor
+from tests.kit.aws import Server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +20,16 @@ def patient() -> Iterator[None]:
         for limit in ("PUBLISHED_WITHIN_SECONDS", "CHECKED_WITHIN_SECONDS"):
             patch.setattr(demo, limit, 600)
         yield
+
+
+@pytest.fixture(scope="package")
+def stack(services: Stack, template: str, aws_server: Server) -> Iterator[Stack]:  # noqa: ARG001 - copied before data come
+    """The services with Airflow, whose DAGs are paused, and Prometheus where it is installed."""
+    whole = replace(services, with_airflow=True, with_prometheus=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_server.account.environment.items():
+            patch.setenv(name, value)
+        lifecycle.up(whole)
+    yield whole
+    airflow.stop(whole)
+    Supervisor(whole).stop_program("prometheus")

@@ -7,21 +7,19 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 import psutil
-import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from clickstream.settings import Settings
 from infra.local import credentials, demo, lifecycle, prometheus
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
@@ -32,20 +30,13 @@ from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from infra.local.tables import show
 from tests import oracle
-from tests.conftest import superuser
-from tests.integration.test_metrics import NAMES
-from tests.pipeline import Pipeline
+from tests.kit.dags import DAGS, pause
+from tests.kit.metrics import NAMES
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import superuser
+from tests.kit.waiting import wait_for
 
-T = TypeVar("T")
 SUBMIT = "org.apache.spark.deploy.SparkSubmit"
-DAGS = ("drain_clickstream", "aggregate_clickstream")
-
-
-def pause(stack: Stack, *, paused: bool, dags: Sequence[str] = DAGS) -> None:
-    with AirflowApi(stack) as api:
-        for dag_id in dags:
-            api.wait_for_dag(dag_id)
-            api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +50,7 @@ def running(stack: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - t
 @pytest.fixture
 def published(running: Stack) -> Iterator[Pipeline]:
     """A view on what the stack's own DAGs publish."""
-    settings = Settings(
-        kafka_bootstrap_servers=running.bootstrap_servers,
-        topic="clickstream-events",
-        storage_url=running.storage_url,
-    )
-    password = (running.secrets / "clickstream_writer").read_text(encoding="utf-8")
-    dsn = f"postgresql://clickstream_writer:{password}@127.0.0.1:{running.ports.postgres}/clickstream"
-    view = Pipeline(stack=running, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True), partitions=3)
+    view = Pipeline.of(running)
     yield view
     view.close()
 
@@ -87,14 +71,6 @@ def spark_at_work(stack: Stack) -> tuple[psutil.Process, psutil.Process] | None:
                         if SUBMIT not in words and any(word.endswith("aggregate_windows.py") for word in words):
                             return process, child
     return None
-
-
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = 240) -> T:
-    deadline = time.monotonic() + seconds
-    while (found := look()) is None:
-        assert time.monotonic() < deadline, f"no {what} after {seconds} s"
-        time.sleep(0.1)
-    return found
 
 
 def burst_and_drain(stack: Stack) -> dict[str, Any]:

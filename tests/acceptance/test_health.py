@@ -15,8 +15,8 @@ from infra.local import credentials, lifecycle, prometheus
 from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
-from tests.conftest import superuser
-from tests.waiting import eventually
+from tests.kit.services import superuser
+from tests.kit.waiting import eventually
 
 COMPONENTS = {
     "kafka", "kafka_canary", "postgresql", "ledger", "spark", "storage", "airflow_scheduler", "airflow_dag_processor",

@@ -15,9 +15,10 @@ from infra.local import credentials
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.stack import Stack
-from tests import secret_scan
-from tests.acceptance.test_airflow import pause, wait_for
-from tests.aws import ACCOUNT, REGION, Account
+from tests.kit import secret_scan
+from tests.kit.aws import ACCOUNT, REGION, Account
+from tests.kit.dags import pause
+from tests.kit.waiting import wait_for
 
 PROVISION, TEARDOWN = "provision_infrastructure", "teardown_infrastructure"
 PLACE = {"account": ACCOUNT, "region": REGION, "dry_run": False}

@@ -12,16 +12,15 @@ import pytest
 from cryptography.fernet import Fernet, InvalidToken
 from pyspark.sql import SparkSession
 
-from clickstream.settings import Settings
 from infra.local import rotation
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst
 from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
-from infra.local.stack import TOPIC, Stack
+from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
-from tests.conftest import superuser
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import superuser
 
 ROLES = {
     "clickstream_owner": "clickstream",
@@ -93,9 +92,7 @@ def test_rotated_secrets_work_and_the_old_ones_are_refused(stack: Stack, spark: 
         api.call("PATCH", "/dags/drain_clickstream", json={"is_paused": False})
         assert api.wait_for_run("drain_clickstream", api.trigger("drain_clickstream")) == "success"
         api.call("PATCH", "/dags/drain_clickstream", json={"is_paused": True})
-    settings = Settings(kafka_bootstrap_servers=stack.bootstrap_servers, topic=TOPIC, storage_url=stack.storage_url)
-    dsn = f"postgresql://clickstream_writer:{new['clickstream_writer']}@{LOOPBACK}:{stack.ports.postgres}/clickstream"
-    view = Pipeline(stack=stack, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True), partitions=3)
+    view = Pipeline.of(stack)
     assert view.one("SELECT sum(records)::int FROM ledger.unpublished_segments") >= burst["events"]
     view.aggregate_all(spark)
     view.assert_equals_oracle(view.log())

@@ -20,15 +20,15 @@ from pyspark.sql import SparkSession
 
 from clickstream.errors import RemedyRefused, StaleAttempt, StaleBase
 from clickstream.maintenance import compaction, steps
-from tests import aging, erasing, oracle
-from tests.erasing import USER, assert_gone, erased, mapped_log
-from tests.faults.test_kills import environment
-from tests.faults.victim import ERASURE
-from tests.integration import test_published_days as published
-from tests.integration.test_drain_and_aggregate import values
-from tests.integration.test_maintenance import LONG_AGO
-from tests.pipeline import HISTORIC, RUN, Pipeline
-from tests.records import event
+from tests import oracle
+from tests.kit import aging, erasing, published
+from tests.kit.aging import LONG_AGO
+from tests.kit.erasing import USER, assert_gone, erased, mapped_log
+from tests.kit.events import values
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.records import HISTORIC, event
+from tests.kit.victim import ERASURE
+from tests.kit.victims import environment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def known(pipeline: Pipeline, spark: SparkSession) -> Pipeline:
 
 def kill(pipeline: Pipeline, point: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.victim", point, USER],
+        [sys.executable, "-m", "tests.kit.victim", point, USER],
         cwd=REPOSITORY,
         env=environment(pipeline) | {"CLICKSTREAM_ERASURE_KEY_FILE": str(pipeline.settings.erasure_key_file)},
         capture_output=True,
@@ -101,7 +101,7 @@ def test_beside_drains_and_batches(known: Pipeline, spark: SparkSession) -> None
     failed: list[BaseException] = []
 
     def work() -> None:
-        own = Pipeline(known.stack, known.settings, known.dsn, known.connect(), known.partitions)
+        own = known.beside()
         try:
             for user in (USER, "u1", "u2", "u3"):
                 erased(own, user)
@@ -194,7 +194,7 @@ def erased_at_last(pipeline: Pipeline, user: str) -> None:
 
 def beside(pipeline: Pipeline, work: Callable[[Pipeline], object], until: threading.Event | None = None) -> None:
     """Do some work over a connection of its own, once or again and again."""
-    own = Pipeline(pipeline.stack, pipeline.settings, pipeline.dsn, pipeline.connect(), pipeline.partitions)
+    own = pipeline.beside()
     with own.conn:
         work(own)
         while until and not until.is_set():

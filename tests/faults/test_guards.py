@@ -17,8 +17,8 @@ from clickstream.aggregate import attempt
 from clickstream.errors import ConservationBroken, OutputMismatch, StaleAttempt, StaleBase
 from clickstream.ledger import drains, publishing
 from clickstream_transform.storage import InputFileError
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import Pipeline
+from tests.kit.events import values
+from tests.kit.pipeline import Pipeline
 
 Case = Callable[[Pipeline, SparkSession], None]
 
@@ -191,9 +191,8 @@ def without_file_check(_: Pipeline, patch: pytest.MonkeyPatch) -> None:
 
 def without_constraint(name: str) -> Callable[[Pipeline, pytest.MonkeyPatch], None]:
     def drop(pipeline: Pipeline, _: pytest.MonkeyPatch) -> None:
-        from tests.conftest import superuser
 
-        with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+        with pipeline.superuser() as conn:
             conn.execute(f"ALTER TABLE ledger.batches DROP CONSTRAINT {name}")
 
     return drop

@@ -19,9 +19,10 @@ from pyspark.sql import SparkSession
 from clickstream.aggregate import attempt
 from clickstream.errors import StaleAttempt
 from infra.local import lifecycle
-from tests.faults.proxy import LosesTheAnswerToCommit
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import Pipeline
+from tests.kit.events import values
+from tests.kit.pipeline import Pipeline
+from tests.kit.proxy import LosesTheAnswerToCommit
+from tests.kit.victims import environment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -35,20 +36,10 @@ def landed(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-def environment(pipeline: Pipeline) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": f"{REPOSITORY / 'plugins'}:{REPOSITORY / 'spark_apps'}:{REPOSITORY}",
-        "CLICKSTREAM_KAFKA_BOOTSTRAP_SERVERS": pipeline.settings.kafka_bootstrap_servers,
-        "CLICKSTREAM_TOPIC": pipeline.settings.topic,
-        "CLICKSTREAM_STORAGE_URL": pipeline.settings.storage_url,
-        "DSN": pipeline.dsn,
-    }
-
-
 def kill(pipeline: Pipeline, point: str, argument: object) -> None:
     """Run a step in a process of its own that is killed at this point."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.victim", point, str(argument)],
+        [sys.executable, "-m", "tests.kit.victim", point, str(argument)],
         cwd=REPOSITORY,
         env=environment(pipeline),
         capture_output=True,

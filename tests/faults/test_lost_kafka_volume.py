@@ -14,10 +14,10 @@ from infra.local.java import find_java
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from tests import oracle
-from tests.archive import archive, refill_as_told
-from tests.faults.test_stopped_partitions import declare, stopped
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import TABLES, Pipeline
+from tests.kit.archive import archive, refill_as_told
+from tests.kit.events import values
+from tests.kit.pipeline import TABLES, Pipeline
+from tests.kit.stopped import declare, stopped
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 from deltalake import DeltaTable
@@ -18,21 +17,19 @@ from psycopg import sql
 from clickstream.errors import ClickstreamError, StaleBase
 from clickstream.maintenance import compaction, days, steps
 from clickstream.retention import Retention
-from tests import aging, oracle
-from tests.conftest import superuser
-from tests.faults.maintenance_victim import kill
-from tests.integration.test_maintenance import LONG_AGO, MOMENTS, again, oracle_historic, written
-from tests.integration.test_partitions import partition
+from tests import oracle
+from tests.kit import aging
+from tests.kit.aging import LONG_AGO, MOMENTS, again, partition
+from tests.kit.maintenance_victim import kill
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.records import HISTORIC
 from tests.oracle import Record
-from tests.pipeline import RUN, Pipeline
 
 if TYPE_CHECKING:
     from psycopg import Connection
     from pyspark.sql import SparkSession
 
     from clickstream.settings import Settings
-
-__all__ = ["written"]
 
 # Of long ago are two days, whose events, 5-minute windows and sessions are past their time.
 RETENTION = Retention(events_days=30, windows_5_days=30, sessions_days=30)
@@ -85,10 +82,9 @@ SIXTH = 4  # records of the sixth batch
 
 
 @pytest.fixture(scope="module")
-def aged(written: tuple[Pipeline, list[Record]], spark: SparkSession) -> tuple[Pipeline, list[Record]]:
+def aged(written: tuple[Pipeline, list[Record]], spark: SparkSession) -> Iterator[tuple[Pipeline, list[Record]]]:
     """Five batches, two of them of one hour of long ago, two published days, a dead attempt at a sixth batch."""
-    pipeline, records = written
-    pipeline.conn = pipeline.connect()
+    pipeline, records = written[0].copied(), written[1]
     pipeline.use(retention=RETENTION)
     pipeline.conn.execute("DELETE FROM ledger.published_days")  # which say so of days without a table
     days.publish_days(pipeline.conn, pipeline.settings, dry_run=False)
@@ -103,16 +99,17 @@ def aged(written: tuple[Pipeline, list[Record]], spark: SparkSession) -> tuple[P
         archived.parent.mkdir(parents=True)
         archived.write_bytes(b"{}\n")
     pipeline.close()
-    return pipeline, [*records, *sixth]
+    yield pipeline, [*records, *sixth]
+    pipeline.drop()
 
 
 @pytest.fixture
 def history(aged: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, list[Record]]]:
     """A copy of it for each test."""
-    pipeline = aging.copy(aged[0], f"t_{uuid4().hex[:12]}")
+    pipeline = aged[0].copied()
     pipeline.use(retention=RETENTION)
     yield pipeline, aged[1]
-    aging.drop(pipeline)
+    pipeline.drop()
 
 
 def root(pipeline: Pipeline) -> Path:
@@ -197,7 +194,7 @@ def prepare(pipeline: Pipeline, step: str, function: str) -> None:
     if step == "remove_days":
         pipeline.use(retention=ONE_DAY_LESS)
     if step == "add_partitions":
-        with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+        with pipeline.superuser() as conn:
             for name in partitions_ahead(pipeline):
                 conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("analytics", name)))
     if step in NEEDS_RETIRED:
@@ -262,7 +259,7 @@ def test_beside_batches_and_beside_each_other(history: tuple[Pipeline, list[Reco
             for number in range(3):
                 offset = len(records)
                 late = [
-                    Record("t", 0, one.offset, records[14].timestamp_ms, one.key, one.value, oracle_historic())
+                    Record("t", 0, one.offset, records[14].timestamp_ms, one.key, one.value, HISTORIC)
                     for one in aging.batch_at(LONG_AGO, offset, minutes=(10 + number, 20 + number, 30 + number))
                 ]
                 records = [*records, *late]

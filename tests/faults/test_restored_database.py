@@ -11,18 +11,19 @@ from pyspark.sql import SparkSession
 
 from clickstream.errors import StaleAttempt
 from clickstream.remedies import refill
-from tests import erasing, oracle
-from tests.archive import archive, refill_as_told
-from tests.conftest import superuser
-from tests.faults.test_stopped_partitions import declare, expire, stopped
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import TABLES, Pipeline
+from tests import oracle
+from tests.kit import erasing
+from tests.kit.archive import archive, refill_as_told
+from tests.kit.events import values
+from tests.kit.pipeline import TABLES, Pipeline
+from tests.kit.services import superuser
+from tests.kit.stopped import declare, expire, stopped
 
 
 @contextmanager
 def restored_to_this_point(pipeline: Pipeline) -> Iterator[None]:
     """A copy of the database, which takes its place when the block ends."""
-    database = pipeline.settings.topic
+    database = pipeline.database
     pipeline.close()
     with superuser(pipeline.stack) as conn:
         conn.execute(f"CREATE DATABASE {database}_copy TEMPLATE {database}")

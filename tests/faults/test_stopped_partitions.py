@@ -5,37 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
 from pyspark.sql import SparkSession
 
 from clickstream import broker
 from clickstream.drain import land
 from clickstream.drain.plan import report_stops
 from clickstream.errors import PartitionsStopped, RemedyRefused
-from clickstream.remedies import loss
 from clickstream.settings import Settings
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import RUN, Pipeline
-
-
-def expire(pipeline: Pipeline, partition: int, before: int) -> None:
-    """What retention does: delete the records of a partition before an offset."""
-    with broker.admin_of(pipeline.settings) as admin:
-        admin.delete_records({TopicPartition(pipeline.settings.topic, partition): before})
-
-
-def declare(pipeline: Pipeline, partition: int | None = None) -> list[loss.Loss]:
-    found = loss.losses(pipeline.conn, pipeline.settings, partition)
-    loss.declare(pipeline.conn, found, reason="test", dag_run_id=RUN)
-    return found
-
-
-def stopped(pipeline: Pipeline) -> dict[int, str]:
-    return dict(
-        pipeline.conn.execute(
-            "SELECT partition, stopped FROM ledger.partitions WHERE stopped IS NOT NULL AND closed_at IS NULL"
-        ).fetchall()
-    )
+from tests.kit.events import values
+from tests.kit.pipeline import Pipeline
+from tests.kit.stopped import declare, expire, stopped
 
 
 @pytest.mark.parametrize("when", ["before the plan", "between plan and landing"])

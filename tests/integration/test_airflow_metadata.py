@@ -22,38 +22,39 @@ from infra.local import airflow, credentials
 from infra.local.java import find_java
 from infra.local.stack import Stack
 from infra.local.supervision import base_environment
-from tests.conftest import superuser
+from tests.kit.services import superuser
 
 Connection = psycopg.Connection[Any]
 
 
 @pytest.fixture(scope="module")
-def database(stack: Stack) -> Iterator[str]:
+def database(services: Stack) -> Iterator[str]:
     """Airflow's schema in a database of its own, made by Airflow's migrations and then ours."""
     name = f"airflow_{uuid4().hex[:12]}"
-    with superuser(stack) as conn:
+    airflow.prepare(services)
+    with superuser(services) as conn:
         conn.execute(f"CREATE DATABASE {name} OWNER {credentials.AIRFLOW_ROLE} TEMPLATE template0")
-    environment = base_environment() | airflow.environment(stack, find_java())
+    environment = base_environment() | airflow.environment(services, find_java())
     del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"]
-    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(stack, name)
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(services, name)
     subprocess.run([airflow.AIRFLOW, "db", "migrate"], env=environment, check=True, capture_output=True)
-    migrate(stack, name, "up")
+    migrate(services, name, "up")
     yield name
-    with superuser(stack) as conn:
+    with superuser(services) as conn:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def url(stack: Stack, database: str) -> str:
-    password = credentials.token(stack, credentials.AIRFLOW_ROLE)
-    return f"postgresql+psycopg2://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
+def url(services: Stack, database: str) -> str:
+    password = credentials.token(services, credentials.AIRFLOW_ROLE)
+    return f"postgresql+psycopg2://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{services.ports.postgres}/{database}"
 
 
-def migrate(stack: Stack, database: str, *arguments: str) -> str:
+def migrate(services: Stack, database: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "clickstream.airflow_metadata.migrate", *arguments],
         env=base_environment()
-        | airflow.as_airflow(stack)
-        | {"PGDATABASE": database, "PGPASSWORD": credentials.token(stack, credentials.AIRFLOW_ROLE)},
+        | airflow.as_airflow(services)
+        | {"PGDATABASE": database, "PGPASSWORD": credentials.token(services, credentials.AIRFLOW_ROLE)},
         check=True,
         capture_output=True,
         text=True,
@@ -61,25 +62,25 @@ def migrate(stack: Stack, database: str, *arguments: str) -> str:
 
 
 @pytest.fixture
-def conn(stack: Stack, database: str) -> Iterator[Connection]:
+def conn(services: Stack, database: str) -> Iterator[Connection]:
     """As Airflow's own role; counters begin at nothing."""
-    password = credentials.token(stack, credentials.AIRFLOW_ROLE)
-    dsn = f"postgresql://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
+    password = credentials.token(services, credentials.AIRFLOW_ROLE)
+    dsn = f"postgresql://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{services.ports.postgres}/{database}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("TRUNCATE dag_run CASCADE; TRUNCATE clickstream.totals, clickstream.increments")
         yield connection
 
 
-def read(stack: Stack, database: str) -> figures.Figures:
-    engine = create_engine(url(stack, database))
+def read(services: Stack, database: str) -> figures.Figures:
+    engine = create_engine(url(services, database))
     with Session(engine) as session:
         found = figures.read(session)
     engine.dispose()
     return found
 
 
-def counted(stack: Stack, database: str, series: str) -> dict[tuple[str, ...], int]:
-    of = [one for one in read(stack, database).counters if one.series == series]
+def counted(services: Stack, database: str, series: str) -> dict[tuple[str, ...], int]:
+    of = [one for one in read(services, database).counters if one.series == series]
     return {(one.dag_id, one.task_id, one.label) if one.task_id else (one.dag_id, one.label): one.count for one in of}
 
 
@@ -123,30 +124,30 @@ def move(conn: Connection, *states: str | None) -> None:
     ],
 )
 def test_each_try_counts_once_as_it_ends(
-    stack: Stack, database: str, conn: Connection, states: list[str | None], expected: dict[str, int]
+    services: Stack, database: str, conn: Connection, states: list[str | None], expected: dict[str, int]
 ) -> None:
     add_run(conn)
     add_task(conn)
     move(conn, *states)
-    assert counted(stack, database, "task") == {("d", "t", state): count for state, count in expected.items()}
+    assert counted(services, database, "task") == {("d", "t", state): count for state, count in expected.items()}
 
 
-def test_a_transaction_that_is_rolled_back_counts_nothing(stack: Stack, database: str, conn: Connection) -> None:
+def test_a_transaction_that_is_rolled_back_counts_nothing(services: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     add_task(conn)
     with conn.transaction(force_rollback=True):
         move(conn, "running", "failed")
-    assert counted(stack, database, "task") == {}
+    assert counted(services, database, "task") == {}
 
 
-def test_rows_that_are_added_finished_count(stack: Stack, database: str, conn: Connection) -> None:
+def test_rows_that_are_added_finished_count(services: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     add_task(conn, "a", state="skipped")
     add_task(conn, "b", state="running")
-    assert counted(stack, database, "task") == {("d", "a", "skipped"): 1}
+    assert counted(services, database, "task") == {("d", "a", "skipped"): 1}
 
 
-def test_runs_count_and_remember_their_last_success(stack: Stack, database: str, conn: Connection) -> None:
+def test_runs_count_and_remember_their_last_success(services: Stack, database: str, conn: Connection) -> None:
     for number, state in enumerate(["success", "failed", "success", "success"]):
         add_run(conn, f"run {number}")
         conn.execute(
@@ -155,13 +156,13 @@ def test_runs_count_and_remember_their_last_success(stack: Stack, database: str,
             [state, number, f"run {number}"],
         )
     conn.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = 'run 0'")  # marked by a person afterwards
-    assert counted(stack, database, "run") == {("d", "success"): 3, ("d", "failed"): 1}
-    families = {family.name: family for family in airflow_families.families(read(stack, database))}
+    assert counted(services, database, "run") == {("d", "success"): 3, ("d", "failed"): 1}
+    families = {family.name: family for family in airflow_families.families(read(services, database))}
     (sample,) = families["clickstream_last_success_timestamp_seconds"].samples
     assert (sample.labels, sample.value) == ({"dag_id": "d"}, 1767225600 + 3 * 3600)
 
 
-def test_deleting_what_was_counted_lets_no_counter_fall(stack: Stack, database: str, conn: Connection) -> None:
+def test_deleting_what_was_counted_lets_no_counter_fall(services: Stack, database: str, conn: Connection) -> None:
     for number in range(400):
         add_run(conn, f"run {number}")
         add_task(conn, run_id=f"run {number}")
@@ -169,11 +170,11 @@ def test_deleting_what_was_counted_lets_no_counter_fall(stack: Stack, database: 
     conn.execute("UPDATE dag_run SET state = 'failed', end_date = now()")
     while conn.execute("SELECT count(*) FROM clickstream.totals").fetchone() == (0,):
         conn.execute("SELECT clickstream.fold_sometimes()")
-    before = (counted(stack, database, "task"), counted(stack, database, "run"))
+    before = (counted(services, database, "task"), counted(services, database, "run"))
     assert before == ({("d", "t", "failed"): 400}, {("d", "failed"): 400})
-    environment = base_environment() | airflow.environment(stack, find_java())
+    environment = base_environment() | airflow.environment(services, find_java())
     del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"]
-    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(stack, database)
+    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(services, database)
     subprocess.run(
         [airflow.AIRFLOW, "db", "clean", "--clean-before-timestamp", "2100-01-01", "--skip-archive", "--yes"],
         env=environment,
@@ -181,10 +182,10 @@ def test_deleting_what_was_counted_lets_no_counter_fall(stack: Stack, database: 
         capture_output=True,
     )
     conn.execute("DELETE FROM dag_run")
-    assert (counted(stack, database, "task"), counted(stack, database, "run")) == before
+    assert (counted(services, database, "task"), counted(services, database, "run")) == before
 
 
-def test_times_fall_into_their_buckets(stack: Stack, database: str, conn: Connection) -> None:
+def test_times_fall_into_their_buckets(services: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     for task_id, queued, ran in (("t", 0.2, 0.5), ("t2", 3, 2000)):
         add_task(conn, task_id)
@@ -194,9 +195,9 @@ def test_times_fall_into_their_buckets(stack: Stack, database: str, conn: Connec
             " end_date = now() + (%(queued)s + %(ran)s) * interval '1 s' WHERE task_id = %(task_id)s",
             {"queued": queued, "ran": ran, "task_id": task_id},
         )
-    assert counted(stack, database, "duration") == {("d", "t", "0.5"): 1, ("d", "t2", "Infinity"): 1}
-    assert counted(stack, database, "queued") == {("d", "t", "0.5"): 1, ("d", "t2", "5"): 1}
-    families = {family.name: family for family in airflow_families.families(read(stack, database))}
+    assert counted(services, database, "duration") == {("d", "t", "0.5"): 1, ("d", "t2", "Infinity"): 1}
+    assert counted(services, database, "queued") == {("d", "t", "0.5"): 1, ("d", "t2", "5"): 1}
+    families = {family.name: family for family in airflow_families.families(read(services, database))}
     samples = families["airflow_task_duration_seconds"].samples
     of_t = {s.labels["le"]: s.value for s in samples if s.labels["task_id"] == "t" and s.name.endswith("_bucket")}
     assert tuple(float(bound) for bound in of_t) == airflow_families.BOUNDS
@@ -204,7 +205,7 @@ def test_times_fall_into_their_buckets(stack: Stack, database: str, conn: Connec
     assert [s.value for s in samples if s.name.endswith("_sum")] == [0.5, 2000]
 
 
-def test_folding_changes_no_sum_of_seconds_by_a_bit(stack: Stack, database: str, conn: Connection) -> None:
+def test_folding_changes_no_sum_of_seconds_by_a_bit(services: Stack, database: str, conn: Connection) -> None:
     def finish(numbers: range) -> None:
         for number in numbers:
             add_task(conn, f"t{number}")
@@ -222,38 +223,38 @@ def test_folding_changes_no_sum_of_seconds_by_a_bit(stack: Stack, database: str,
     finish(range(50))
     fold()
     finish(range(50, 100))
-    before = read(stack, database).counters
+    before = read(services, database).counters
     fold()
-    assert read(stack, database).counters == before
+    assert read(services, database).counters == before
 
 
-def test_a_task_that_never_was_in_the_queue_has_no_time(stack: Stack, database: str, conn: Connection) -> None:
+def test_a_task_that_never_was_in_the_queue_has_no_time(services: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     add_task(conn)
     conn.execute("UPDATE task_instance SET state = 'skipped', start_date = now(), end_date = now(), duration = 0")
-    assert counted(stack, database, "duration") == {}
+    assert counted(services, database, "duration") == {}
 
 
-def test_pools_show_what_airflow_says_of_them(stack: Stack, database: str, conn: Connection) -> None:
+def test_pools_show_what_airflow_says_of_them(services: Stack, database: str, conn: Connection) -> None:
     conn.execute("DELETE FROM slot_pool WHERE pool <> 'default_pool'")
     conn.execute("INSERT INTO slot_pool (pool, slots, include_deferred) VALUES ('p', 5, true), ('all', -1, false)")
     add_run(conn)
     for number, state in enumerate(["running", "queued", "scheduled", "deferred", "success", None]):
         add_task(conn, f"t{number}", state=state)
     conn.execute("UPDATE task_instance SET pool = 'p', pool_slots = CASE WHEN state = 'running' THEN 2 ELSE 1 END")
-    pools = {pool.name: dict(pool.slots) for pool in read(stack, database).pools}
+    pools = {pool.name: dict(pool.slots) for pool in read(services, database).pools}
     assert pools["p"] == {"open": 1, "running": 2, "queued": 1, "scheduled": 1, "deferred": 1}
     assert pools["all"]["open"] == float("inf")
 
 
 def test_two_transactions_that_finish_the_same_tasks_never_wait_for_each_other(
-    stack: Stack, database: str, conn: Connection
+    services: Stack, database: str, conn: Connection
 ) -> None:
     for run_id in ("one", "other"):
         add_run(conn, run_id)
         for task_id in ("a", "b"):
             add_task(conn, task_id, run_id)
-    dsn = conn.info.dsn + f" password={credentials.token(stack, credentials.AIRFLOW_ROLE)}"
+    dsn = conn.info.dsn + f" password={credentials.token(services, credentials.AIRFLOW_ROLE)}"
     finish = "UPDATE task_instance SET state = 'failed' WHERE task_id = %s AND run_id = %s"
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
         for connection in (one, other):
@@ -264,10 +265,10 @@ def test_two_transactions_that_finish_the_same_tasks_never_wait_for_each_other(
         one.execute(finish, ["b", "one"])
         other.commit()
         one.commit()
-    assert counted(stack, database, "task") == {("d", "a", "failed"): 2, ("d", "b", "failed"): 2}
+    assert counted(services, database, "task") == {("d", "a", "failed"): 2, ("d", "b", "failed"): 2}
 
 
-def test_folding_moves_each_increment_once(stack: Stack, database: str, conn: Connection) -> None:
+def test_folding_moves_each_increment_once(services: Stack, database: str, conn: Connection) -> None:
     add_run(conn)
     add_task(conn)
     expected = 0
@@ -275,20 +276,20 @@ def test_folding_moves_each_increment_once(stack: Stack, database: str, conn: Co
         move(conn, "running", "success")
         expected += 1
         assert expected < 2_000, "none in 2,000 finished tasks folded the increments"
-    assert counted(stack, database, "task") == {("d", "t", "success"): expected}
+    assert counted(services, database, "task") == {("d", "t", "success"): expected}
 
 
-def test_missing_triggers_are_told_with_the_remedy(stack: Stack, database: str, conn: Connection) -> None:
+def test_missing_triggers_are_told_with_the_remedy(services: Stack, database: str, conn: Connection) -> None:
     conn.execute("ALTER TABLE dag_run DISABLE TRIGGER clickstream_run_finished")
     try:
         with pytest.raises(ClickstreamError, match=r"2 of the 3 triggers.*airflow_metadata\.migrate down 0001"):
-            read(stack, database)
+            read(services, database)
     finally:
         conn.execute("ALTER TABLE dag_run ENABLE TRIGGER clickstream_run_finished")
 
 
-def test_down_leaves_airflows_database_as_it_was(stack: Stack, database: str, conn: Connection) -> None:
-    migrate(stack, database, "down", "base")
+def test_down_leaves_airflows_database_as_it_was(services: Stack, database: str, conn: Connection) -> None:
+    migrate(services, database, "down", "base")
     try:
         found = Counter(dict(conn.execute("SELECT tgname, 1 FROM pg_trigger WHERE tgname LIKE 'clickstream%'")))
         assert found == {}
@@ -297,28 +298,30 @@ def test_down_leaves_airflows_database_as_it_was(stack: Stack, database: str, co
         add_task(conn)
         move(conn, "running", "success")
     finally:
-        migrate(stack, database, "up")
-    assert "(head)" in migrate(stack, database, "status")
+        migrate(services, database, "up")
+    assert "(head)" in migrate(services, database, "status")
 
 
 def test_an_upgrade_of_airflow_can_take_the_triggers_away_and_keeps_the_counters(
-    stack: Stack, database: str, conn: Connection
+    services: Stack, database: str, conn: Connection
 ) -> None:
     add_run(conn)
     add_task(conn)
     move(conn, "running", "failed")
-    migrate(stack, database, "down", "0001")
+    migrate(services, database, "down", "0001")
     conn.execute("ALTER TABLE task_instance ALTER state TYPE varchar(21)")
-    migrate(stack, database, "up")
-    assert counted(stack, database, "task") == {("d", "t", "failed"): 1}
+    migrate(services, database, "up")
+    assert counted(services, database, "task") == {("d", "t", "failed"): 1}
     move(conn, "running", "failed")
-    assert counted(stack, database, "task") == {("d", "t", "failed"): 2}
+    assert counted(services, database, "task") == {("d", "t", "failed"): 2}
 
 
-def test_a_role_that_may_only_use_airflows_tables_is_counted_too(stack: Stack, database: str, conn: Connection) -> None:
+def test_a_role_that_may_only_use_airflows_tables_is_counted_too(
+    services: Stack, database: str, conn: Connection
+) -> None:
     add_run(conn)
     add_task(conn)
-    with superuser(stack, database) as other:
+    with superuser(services, database) as other:
         other.execute("CREATE ROLE airflow_runtime")
         other.execute("GRANT SELECT, UPDATE ON task_instance TO airflow_runtime")
         try:
@@ -328,24 +331,26 @@ def test_a_role_that_may_only_use_airflows_tables_is_counted_too(stack: Stack, d
             other.execute("RESET ROLE")
             other.execute("DROP OWNED BY airflow_runtime")
             other.execute("DROP ROLE airflow_runtime")
-    assert counted(stack, database, "task") == {("d", "t", "failed"): 1}
+    assert counted(services, database, "task") == {("d", "t", "failed"): 1}
 
 
-def test_triggers_give_up_on_a_busy_table_soon(stack: Stack, database: str, conn: Connection) -> None:
+def test_triggers_give_up_on_a_busy_table_soon(services: Stack, database: str, conn: Connection) -> None:
     with conn.transaction():
         conn.execute("SELECT count(*) FROM task_instance")
         conn.execute("LOCK TABLE task_instance IN ROW EXCLUSIVE MODE")
         began = time.monotonic()
         with pytest.raises(subprocess.CalledProcessError) as caught:
-            migrate(stack, database, "down", "0001")
+            migrate(services, database, "down", "0001")
         assert time.monotonic() - began < 30
     assert "lock timeout" in str(caught.value.stderr)
-    assert counted(stack, database, "task") == {}
+    assert counted(services, database, "task") == {}
 
 
-def test_the_cost_of_a_scrape_does_not_grow_with_finished_tasks(stack: Stack, database: str, conn: Connection) -> None:
+def test_the_cost_of_a_scrape_does_not_grow_with_finished_tasks(
+    services: Stack, database: str, conn: Connection
+) -> None:
     touched = []
-    with superuser(stack, database) as other:
+    with superuser(services, database) as other:
         for runs in (1_000, 20_000):
             other.execute("TRUNCATE dag_run CASCADE")
             other.execute(

@@ -26,9 +26,10 @@ from clickstream.provisioning.names import HOST_STACK, STACKS
 from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
 from clickstream.provisioning.teardown import Doomed
-from tests.aws import ACCOUNT, REGION, Account
+from tests.kit.aws import ACCOUNT, REGION, Account
+from tests.kit.services import REPOSITORY
 
-LITTLE_APP = Path(__file__).parents[1] / "little_app.py"
+LITTLE_APP = REPOSITORY / "tests" / "kit" / "little_app.py"
 LAMBDA_STACK = STACKS[1]
 PLACE = Place(account=ACCOUNT, region=REGION)
 WANTED = Deployment(place=PLACE, profile="small", allowed_cidr="203.0.113.4/32")

@@ -14,9 +14,9 @@ from cryptography.fernet import Fernet
 from dotenv import dotenv_values
 
 from infra.local.supervision import base_environment
-from tests.aws import REGION, Account
-from tests.compose_file import DOCKER
-from tests.installations import serving
+from tests.kit.aws import REGION, Account
+from tests.kit.compose_file import DOCKER
+from tests.kit.installations import serving
 
 CONFIGURE = DOCKER / "host" / "configure"
 BUCKET = "s3://clickstream-zones"

@@ -5,39 +5,17 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kafka.admin import NewPartitions
 
 from clickstream import broker
-from tests.pipeline import HISTORIC, Pipeline
-from tests.records import event
+from tests.kit.events import at, values
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import HISTORIC, event
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-def at(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def values(count: int, **overrides: Any) -> list[tuple[int, bytes | None]]:
-    now = datetime.now(UTC)
-    return [
-        (
-            number % 2,
-            json.dumps(
-                event(
-                    eventId=f"e{number}",
-                    userId=f"u{number % 7}",
-                    sessionId=f"s{number % 11}",
-                    eventTime=at(now - timedelta(seconds=number)),
-                    **overrides,
-                )
-            ).encode(),
-        )
-        for number in range(count)
-    ]
 
 
 def test_what_is_produced_is_published_exactly(pipeline: Pipeline, spark: SparkSession) -> None:

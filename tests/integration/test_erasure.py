@@ -22,13 +22,12 @@ from clickstream.errors import OutputMismatch, RemedyRefused, SettingsError, Sta
 from clickstream.ledger import drains, erasures, published_days, retirement
 from clickstream.maintenance import compaction, days, zones
 from clickstream.remedies import refill
-from tests import aging, erasing
-from tests.erasing import IDS, USER, assert_gone, erased, mapped_log
-from tests.integration import test_published_days as published
-from tests.integration.test_drain_and_aggregate import values
+from tests.kit import aging, erasing, published
+from tests.kit.erasing import IDS, USER, assert_gone, erased, mapped_log
+from tests.kit.events import values
+from tests.kit.pipeline import RUN, TABLES, Pipeline
+from tests.kit.records import event
 from tests.oracle import Record
-from tests.pipeline import RUN, TABLES, Pipeline
-from tests.records import event
 
 TOKEN = re.compile("erased-[0-9a-f]{32}")
 
@@ -590,7 +589,7 @@ def test_grafana_does_not_see_the_list(known: Pipeline) -> None:
         psycopg.connect(
             host="127.0.0.1",
             port=known.stack.ports.postgres,
-            dbname=known.settings.topic,
+            dbname=known.database,
             user="grafana_reader",
             password=password,
         ) as reader,

@@ -12,8 +12,8 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from tests.grafana_files import rules
-from tests.pipeline import Pipeline
+from tests.kit.grafana_files import rules
+from tests.kit.pipeline import Pipeline
 
 Fires = Callable[..., list[dict[str, Any]]]
 COMPARE = {"lt": operator.lt, "gt": operator.gt}

@@ -10,9 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import superuser
-from tests.grafana_files import all_asked, rules
-from tests.pipeline import Pipeline
+from tests.kit.grafana_files import all_asked, rules
+from tests.kit.pipeline import Pipeline
 
 # A batch each minute until now; each fourth keeps 20 samples of each of 3 reasons.
 HISTORY = """
@@ -35,7 +34,7 @@ Read = Callable[[str], dict[str, float]]
 @pytest.fixture
 def read(pipeline: Pipeline) -> Iterator[Read]:
     """How many rows a query reads of each table, kept by its filters or not, and how many rows it masks."""
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+    with pipeline.superuser() as conn:
         conn.execute(HISTORY)
         conn.execute("VACUUM ANALYZE")
     password = (pipeline.stack.secrets / "grafana_reader").read_text(encoding="utf-8")

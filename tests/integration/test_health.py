@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import threading
 import time
@@ -44,44 +43,33 @@ from clickstream.health.check import Check, Finding, Installation, finding
 from clickstream.health.spark import Master
 from clickstream.ledger import erasures
 from clickstream.ledger import health as ledger_health
-from clickstream.ledger.health import Row
 from clickstream.settings import Settings
 from infra.local import prometheus as local_prometheus
 from infra.local.java import find_java
 from infra.local.ports import LOOPBACK, free_ports, is_free
-from infra.local.supervision import Supervisor, base_environment
-from tests.conftest import superuser
-from tests.installations import (
+from infra.local.supervision import base_environment
+from tests.kit.installations import (
     CLOSED_PORT,
+    NOWHERE,
     disk,
     installation,
     is_root,
+    look,
     patient,
     prometheus_configuration,
+    says,
     serving,
     silent_server,
     spark_daemon,
     started,
     two_brokers,
 )
-from tests.pipeline import RUN, Pipeline, alter_topic
-from tests.waiting import eventually
+from tests.kit.pipeline import RUN, Pipeline, alter_topic
+from tests.kit.services import superuser
+from tests.kit.waiting import eventually
 
 needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
 PROMETHEUS = local_prometheus.find_binary()
-NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
-
-
-def look(check: Check, where: Installation, **changes: Any) -> Row:
-    (row,) = run.run(where, [replace(patient(check), **changes)])
-    assert row.component == check.component
-    return row
-
-
-def says(row: Row, status: str, *words: str) -> None:
-    assert row.status == status, row
-    for word in words:
-        assert word in row.reason, row
 
 
 # Kafka
@@ -291,7 +279,7 @@ def test_a_role_that_may_not_write(pipeline: Pipeline) -> None:
 
 def test_a_database_set_to_read_only(pipeline: Pipeline) -> None:
     with superuser(pipeline.stack) as conn:
-        conn.execute(f"ALTER DATABASE {pipeline.settings.topic} SET default_transaction_read_only = on")
+        conn.execute(f"ALTER DATABASE {pipeline.database} SET default_transaction_read_only = on")
     says(look(postgresql.CHECK, installation(pipeline)), "down", "read-only transaction", "clickstream_db")
 
 
@@ -468,39 +456,6 @@ def test_an_archive_that_stands_still(pipeline: Pipeline) -> None:
 # Airflow
 
 
-@pytest.mark.parametrize(
-    ("check", "program", "job"),
-    [
-        (airflow.CHECKS[0], "airflow-scheduler", "SchedulerJob"),
-        (airflow.CHECKS[1], "airflow-dag-processor", "DagProcessorJob"),
-    ],
-)
-def test_a_process_of_airflow_that_stands_still(pipeline: Pipeline, check: Check, program: str, job: str) -> None:
-    says(look(check, installation(pipeline)), "ok", "The last heartbeat was at")
-    pid = Supervisor(pipeline.stack).process(program)["pid"]
-    try:
-        while not stands_still(pipeline, pid, job):
-            time.sleep(0.5)
-        row = look(check, installation(pipeline))
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    name = program.removeprefix("airflow-")
-    says(row, "down", f"Airflow calls its {name} unhealthy: start it", f"COMPONENT={program}")
-
-
-def stands_still(pipeline: Pipeline, pid: int, job: str) -> bool:
-    """Stop the process as if an hour ago, unless it is in the middle of a heartbeat and holds the row."""
-    os.kill(pid, signal.SIGSTOP)
-    with superuser(pipeline.stack, "airflow") as conn:
-        conn.execute("SET lock_timeout = '2s'")
-        try:
-            conn.execute("UPDATE job SET latest_heartbeat = now() - interval '1 hour' WHERE job_type = %s", [job])
-        except psycopg.errors.LockNotAvailable:
-            os.kill(pid, signal.SIGCONT)
-            return False
-        return True
-
-
 def test_an_api_server_that_is_gone_and_one_that_never_answers(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,26 +467,6 @@ def test_an_api_server_that_is_gone_and_one_that_never_answers(
         where = installation(pipeline, airflow_url=lambda: f"http://{LOOPBACK}:{port}", metrics_token_file=token)
         for row in run.run(where, airflow.CHECKS):
             says(row, "down", "does not answer (ReadTimeout", "See whether the API server")
-
-
-def test_the_exporter_is_read_as_prometheus_reads_it(pipeline: Pipeline, tmp_path: Path) -> None:
-    token = pipeline.stack.secrets / "metrics_token"
-    where = installation(pipeline, metrics_token_file=token)
-    says(look(airflow.CHECKS[2], where), "ok", "Metrics of the exporter: ")
-    with superuser(pipeline.stack, "clickstream") as conn:
-        conn.execute("REVOKE USAGE ON SCHEMA ledger FROM clickstream_writer")
-        try:
-            row = look(airflow.CHECKS[2], where)
-        finally:
-            conn.execute("GRANT USAGE ON SCHEMA ledger TO clickstream_writer")
-    says(row, "degraded", "exporter_scrape_success is not 1", "the API server's log names them")
-    wrong = tmp_path / "token"
-    words = "CLICKSTREAM_METRICS_TOKEN_FILE can't be read (FileNotFoundError). Create it with mode 0600"
-    says(look(airflow.CHECKS[2], installation(pipeline, metrics_token_file=wrong)), "down", words)
-    wrong.write_text("secret-but-wrong")
-    row = look(airflow.CHECKS[2], installation(pipeline, metrics_token_file=wrong))
-    says(row, "down", "/clickstream/metrics answers 403", "See whether the API server")
-    assert "secret-but-wrong" not in row.reason
 
 
 @pytest.mark.parametrize(

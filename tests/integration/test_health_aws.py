@@ -17,8 +17,8 @@ from clickstream.ledger.health import Row
 from clickstream.provisioning import provision
 from clickstream.settings import Settings
 from infra.local.aws_status import aws_status
-from tests.aws import REGION, Account
-from tests.integration.test_provisioning import LAMBDA_STACK, PLACE, WRITER, deploy, uploaded
+from tests.kit.aws import REGION, Account
+from tests.kit.deployment import LAMBDA_STACK, PLACE, WRITER, deploy, uploaded
 
 CHECKS = (aws_stacks.CHECK, aws_ec2.CHECK, aws_rds.CHECK, aws_lambda.CHECK)
 

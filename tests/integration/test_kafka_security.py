@@ -30,11 +30,11 @@ from clickstream_source import access, delivery
 from clickstream_source.delivery import DeliveryError
 from infra.bootstrap.__main__ import prepare_kafka
 from infra.local.ports import LOOPBACK
-from tests.aws import Account
-from tests.compose_file import DOCKER
-from tests.installations import patient
-from tests.one_host import Host
-from tests.waiting import eventually
+from tests.kit.aws import Account
+from tests.kit.compose_file import DOCKER
+from tests.kit.installations import patient
+from tests.kit.one_host import Host
+from tests.kit.waiting import eventually
 
 TOPIC = "clickstream-events"
 SECRET = "clickstream/kafka/generator"  # noqa: S105 - a name

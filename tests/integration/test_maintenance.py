@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +20,18 @@ from clickstream.ledger import batches, drains, folding, removals, retirement, r
 from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import archive, compaction, hours, rows, steps, sweep, zones
 from clickstream.remedies import refill
-from tests import aging, oracle
-from tests.aging import DAY, TODAY
-from tests.conftest import superuser
-from tests.integration.test_partitions import partition
+from tests import oracle
+from tests.kit import aging
+from tests.kit.aging import DAY, LONG_AGO, TODAY, again, partition
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.records import HISTORIC
 from tests.oracle import Record
-from tests.pipeline import RUN, Pipeline
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from clickstream.maintenance.outcome import Outcome
-    from infra.local.stack import Stack
 
-LONG_AGO = TODAY - 100 * DAY + timedelta(hours=12)
-MOMENTS = [LONG_AGO, LONG_AGO + timedelta(minutes=7), LONG_AGO + DAY, TODAY - 2 * DAY, TODAY - timedelta(hours=3)]
 LEDGER = ("segments", "batches", "attempts", "event_files", "retired_hours", "removals", "rejections", "drains")
 
 
@@ -47,29 +44,12 @@ def snapshot(pipeline: Pipeline) -> tuple[Any, ...]:
     return (*map(str, rows_of), aging.files(pipeline, ""))
 
 
-@pytest.fixture(scope="module")
-def written(stack: Stack, template: str, spark: SparkSession) -> Iterator[tuple[Pipeline, list[Record]]]:
-    """Five batches, two of them of one hour of long ago, published soon after their records."""
-    name = f"t_{uuid4().hex[:12]}"
-    storage = stack.folder / "test-storage" / name
-    storage.mkdir(parents=True)
-    with superuser(stack) as conn:
-        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
-    pipeline = Pipeline.create(stack, database=name, topic=name, storage=storage)
-    records = aging.publish(pipeline, spark, MOMENTS)
-    aging.backdate(pipeline)
-    aging.mark_days_published(pipeline)
-    pipeline.close()
-    yield pipeline, records
-    aging.drop(pipeline)
-
-
 @pytest.fixture
 def history(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, list[Record]]]:
     """A copy of it for each test."""
-    pipeline = aging.copy(written[0], f"t_{uuid4().hex[:12]}")
+    pipeline = written[0].copied()
     yield pipeline, written[1]
-    aging.drop(pipeline)
+    pipeline.drop()
 
 
 def retire(pipeline: Pipeline, *, dry_run: bool = False) -> Outcome:
@@ -170,15 +150,6 @@ def test_the_zones_of_the_ledger_age(history: tuple[Pipeline, list[Record]]) -> 
         root = Path(settings.storage_url.removeprefix("file://")) / zone
         assert {folder.name for folder in root.iterdir()} == kept
     assert [one.items for one in again(pipeline)] == [0, 0, 0, 0, 0]
-
-
-def again(pipeline: Pipeline, *, dry_run: bool = False) -> list[Outcome]:
-    steps: list[Callable[..., Outcome]] = [
-        hours.retire_hours, zones.retire_raw, zones.retire_rejected, zones.retire_attempts, zones.sweep_dead,
-    ]  # fmt: skip
-    if not dry_run:
-        hours.retire_hours(pipeline.conn, pipeline.settings, dry_run=False)
-    return [step(pipeline.conn, pipeline.settings, dry_run=dry_run) for step in steps]
 
 
 def test_what_is_not_published_keeps_its_raw_file(pipeline: Pipeline) -> None:
@@ -592,9 +563,7 @@ def test_a_closed_hour_is_compacted_and_no_number_changes(
     aging.assert_files_are_as_named(pipeline)
     assert compact(pipeline).items == 0
     late = aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))  # two duplicates and an event of the same hour
-    historic = [
-        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic()) for one in late
-    ]
+    historic = [Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC) for one in late]
     pipeline.land_records(historic)
     pipeline.aggregate_all(spark)
     pipeline.assert_equals_oracle([*records, *historic])
@@ -620,7 +589,7 @@ def test_an_hour_without_one_of_its_files_holds_up_no_other(
     pipeline, records = history
     pipeline.land_records(
         [
-            Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+            Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
             for one in aging.batch_at(LONG_AGO + DAY, len(records), minutes=(0, 9))
         ]
     )
@@ -630,10 +599,6 @@ def test_an_hour_without_one_of_its_files_holds_up_no_other(
         compact(pipeline)
     assert len(rewrites.live_files(pipeline.conn, LONG_AGO)) == 2
     assert len(rewrites.live_files(pipeline.conn, LONG_AGO + DAY)) == 1
-
-
-def oracle_historic() -> tuple[tuple[str, bytes | None], ...]:
-    return (("clickstream-load", b"historic"),)
 
 
 def test_an_open_hour_is_left_alone_and_a_recent_one_waits_for_more_files(
@@ -655,7 +620,7 @@ def test_an_open_hour_is_left_alone_and_a_recent_one_waits_for_more_files(
 def test_a_batch_beside_a_compaction_reads_anew(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
     pipeline, records = history
     late = [
-        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
         for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
     ]
     pipeline.land_records(late)
@@ -673,7 +638,7 @@ def test_a_compaction_beside_a_publish_leaves_the_hour_to_the_next_run(
 ) -> None:
     pipeline, records = history
     late = [
-        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, oracle_historic())
+        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
         for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
     ]
     write = compaction._write

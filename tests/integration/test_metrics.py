@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import inf
-from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
 
 from clickstream.ledger import batches
@@ -27,53 +22,14 @@ from clickstream.ledger import metrics as figures
 from clickstream.metrics import ledger_families
 from clickstream.metrics.collector import Exporter
 from clickstream.metrics.families import gauge
-from infra.local import credentials
-from infra.local.airflow_api import AirflowApi
-from infra.local.stack import Stack
-from tests.conftest import superuser
-from tests.integration.test_drain_and_aggregate import at, values
-from tests.pipeline import Pipeline
-from tests.records import event
-from tests.waiting import eventually
+from tests.kit.events import at, values
+from tests.kit.metrics import Samples, samples
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import event
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
-LABELS_OF_PARTITION = ("partition", "topic")
-NAMES = {  # type, and labels in the order of their names
-    "clickstream_batches_total": ("counter", "outcome"),
-    "clickstream_records_total": ("counter", "disposition"),
-    "clickstream_rejected_records_total": ("counter", "reason"),
-    "clickstream_batch_duration_seconds": ("histogram", "stage"),
-    "clickstream_last_success_timestamp_seconds": ("gauge", "dag_id"),
-    "clickstream_watermark_timestamp_seconds": ("gauge",),
-    "clickstream_unpublished_records": ("gauge",),
-    "clickstream_open_batch_age_seconds": ("gauge",),
-    "clickstream_open_batch_attempts": ("gauge",),
-    "clickstream_committed_offset": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_log_start_offset": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_log_end_offset": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_lag_records": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_lag_seconds": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_retention_headroom_seconds": ("gauge", *LABELS_OF_PARTITION),
-    "clickstream_partition_stopped": ("gauge", "partition", "reason", "topic"),
-    "clickstream_unaccounted_records": ("gauge",),
-    "clickstream_audit_timestamp_seconds": ("gauge",),
-    "clickstream_canary_roundtrip_seconds": ("gauge",),
-    "clickstream_component_up": ("gauge", "component"),
-    "clickstream_component_degraded": ("gauge", "component"),
-    "clickstream_disk_free_bytes": ("gauge", "volume"),
-    "clickstream_disk_size_bytes": ("gauge", "volume"),
-    "airflow_task_instances_finished_total": ("counter", "dag_id", "state", "task_id"),
-    "airflow_task_duration_seconds": ("histogram", "dag_id", "task_id"),
-    "airflow_task_queued_seconds": ("histogram", "dag_id", "task_id"),
-    "airflow_dag_runs_finished_total": ("counter", "dag_id", "state"),
-    "airflow_pool_slots": ("gauge", "pool", "state"),
-    "airflow_scheduler_heartbeat_timestamp_seconds": ("gauge",),
-    "airflow_dag_import_errors": ("gauge",),
-    "exporter_scrape_success": ("gauge",),
-    "build_info": ("gauge", "airflow", "python", "revision", "version"),
-}
 NO_REJECTS = {
     ("clickstream_rejected_records_total", reason): 0
     for reason in (
@@ -82,16 +38,6 @@ NO_REJECTS = {
         "future_event_time",
     )
 }  # fmt: skip
-
-Samples = dict[tuple[str, ...], float]
-
-
-def samples(text: str) -> Samples:
-    """Each sample by its name and the values of its labels, in the order of the labels' names."""
-    found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    by_key = {(s.name, *(s.labels[label] for label in sorted(s.labels))): s.value for s in found}
-    assert len(by_key) == len(found)
-    return by_key
 
 
 def read_ledger(connect: Callable[[], psycopg.Connection[Any]]) -> list[Metric]:
@@ -273,7 +219,7 @@ def test_no_counter_falls_when_retention_removes_what_it_counted(pipeline: Pipel
     pipeline.aggregate_all(spark)
     before = {key: value for key, value in scrape(pipeline).items() if key[0].endswith("_total")}
     assert before["clickstream_records_total", "accepted"] == 10
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+    with pipeline.superuser() as conn:
         conn.execute("SET session_replication_role = replica")
         for table in ("rejected_counts", "rejections", "event_files", "segments", "attempts", "batches"):
             conn.execute(f"DELETE FROM ledger.{table}")
@@ -377,131 +323,3 @@ def test_an_unreachable_ledger_is_logged_and_gives_no_number(
     }
     assert "refused" in caplog.text
     assert "The ledger can't be read" in caplog.text
-
-
-# The route
-
-
-def get(stack: Stack, token: str | None = None, path: str = "/metrics") -> httpx.Response:
-    headers = {} if token is None else {b"Authorization": f"Bearer {token}".rstrip().encode("latin-1")}
-    return httpx.get(f"{stack.airflow_url}/clickstream{path}", headers=headers, timeout=30)
-
-
-@contextmanager
-def content(file: Path, text: str | None) -> Iterator[None]:
-    """Replace what a file holds, or remove it, for a while."""
-    before = file.read_text(encoding="utf-8")
-    file.unlink() if text is None else file.write_text(text, encoding="utf-8")
-    try:
-        yield
-    finally:
-        file.write_text(before, encoding="utf-8")
-        file.chmod(0o600)
-
-
-@pytest.fixture
-def token(stack: Stack) -> str:
-    return credentials.token(stack, "metrics_token")
-
-
-def test_strangers_are_refused(stack: Stack, token: str) -> None:
-    assert get(stack).status_code == 401
-    for wrong in (token[:-1], f"{token}x", token.swapcase(), "é", "x" * 10_000):
-        assert get(stack, wrong).status_code == 403, wrong
-    assert httpx.get(stack.metrics_url, params={"token": token}, timeout=30).status_code == 401
-    assert httpx.get(stack.metrics_url, auth=("admin", token), timeout=30).status_code == 401
-    assert "clickstream_" not in get(stack).text + get(stack, "x").text
-
-
-def test_nothing_else_is_served_beside_the_metrics(stack: Stack, token: str) -> None:
-    for path in ("/", "/docs", "/redoc", "/openapi.json", "/metrics/"):
-        assert get(stack, token, path).status_code in {307, 404}, path
-    assert httpx.post(stack.metrics_url, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 405
-
-
-def test_the_token_of_the_scrape_opens_it(stack: Stack, token: str) -> None:
-    answer = get(stack, token)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert samples(answer.text)["exporter_scrape_success",] == 1
-    declared = dict(line.split()[2:] for line in answer.text.splitlines() if line.startswith("# TYPE"))
-    assert declared == {name: kind for name, (kind, *_) in NAMES.items()}
-    for family in text_string_to_metric_families(answer.text):
-        for sample in family.samples:
-            name = family.name if family.type != "counter" else f"{family.name}_total"
-            assert sorted(set(sample.labels) - {"le"}) == list(NAMES[name][1:])
-    helped = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# HELP")}
-    assert helped == set(NAMES)
-
-
-def test_a_login_to_airflow_opens_it(stack: Stack) -> None:
-    with AirflowApi(stack) as api:
-        jwt = str(api._client.headers["Authorization"]).removeprefix("Bearer ")
-    assert get(stack, jwt).status_code == 200
-    assert httpx.get(stack.metrics_url, cookies={"_token": jwt}, timeout=30).status_code == 200
-
-
-def test_a_rotated_token_counts_at_once(stack: Stack, token: str) -> None:
-    with content(stack.secrets / "metrics_token", "another\n"):
-        assert get(stack, token).status_code == 403
-        assert get(stack, "another").status_code == 200
-    assert get(stack, token).status_code == 200
-
-
-@pytest.mark.parametrize(("text", "reason"), [(None, "FileNotFoundError"), ("", "is empty"), ("\n", "is empty")])
-def test_a_missing_or_empty_token_lets_nobody_in_and_says_why(
-    stack: Stack, token: str, text: str | None, reason: str
-) -> None:
-    with content(stack.secrets / "metrics_token", text):
-        for sent in (None, token, ""):
-            answer = get(stack, sent)
-            assert answer.status_code == 503
-            assert "CLICKSTREAM_METRICS_TOKEN_FILE" in answer.text
-            assert reason in answer.text
-            assert str(stack.secrets) not in answer.text
-    assert str(stack.secrets / "metrics_token") in stack.log("airflow-api-server").read_text(encoding="utf-8")
-
-
-def test_an_unreadable_ledger_is_a_scrape_that_says_so(stack: Stack, token: str) -> None:
-    with superuser(stack, "clickstream") as conn:
-        conn.execute("REVOKE USAGE ON SCHEMA ledger FROM clickstream_writer")
-        try:
-            answer = get(stack, token)
-        finally:
-            conn.execute("GRANT USAGE ON SCHEMA ledger TO clickstream_writer")
-    assert answer.status_code == 200
-    found = samples(answer.text)
-    assert found["exporter_scrape_success",] == 0
-    assert not [key for key in found if key[0] == "clickstream_batches_total"]
-    assert found["airflow_dag_import_errors",] == 0
-    log = stack.log("airflow-api-server").read_text(encoding="utf-8")
-    assert "permission denied for schema ledger" in log
-    assert credentials.token(stack, "clickstream_writer") not in log
-    assert samples(get(stack, token).text)["exporter_scrape_success",] == 1
-
-
-# Prometheus
-
-
-@needs_promtool
-def test_promtool_finds_nothing_to_say_about_the_metrics(stack: Stack, token: str) -> None:
-    assert PROMTOOL
-    checked = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=get(stack, token).text, capture_output=True, text=True, check=False
-    )
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-
-
-@needs_promtool
-def test_prometheus_is_configured_for_it_and_scrapes_it(stack: Stack) -> None:
-    assert PROMTOOL
-    file = stack.folder / "prometheus" / "prometheus.yml"
-    checked = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-    def scraped() -> bool:
-        query = {"query": 'exporter_scrape_success{job="clickstream"}'}
-        answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params=query, timeout=30).json()
-        return [one["value"][1] for one in answer["data"]["result"]] == ["1"]
-
-    assert eventually(scraped, seconds=240)

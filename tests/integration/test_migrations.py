@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.conftest import migrate, superuser
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import migrate, superuser
 
 SCHEMA = """
 SELECT table_schema || '.' || table_name || '.' || column_name || ' ' || data_type FROM information_schema.columns
@@ -15,7 +15,7 @@ WHERE table_schema IN ('ledger', 'analytics') ORDER BY 1
 
 
 def test_down_and_up_again_give_the_same_schema(pipeline: Pipeline) -> None:
-    database = pipeline.settings.topic
+    database = pipeline.database
     before = pipeline.conn.execute(SCHEMA).fetchall()
     assert before
     pipeline.conn.close()

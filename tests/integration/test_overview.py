@@ -13,9 +13,8 @@ from pyspark.sql import SparkSession
 from clickstream.ledger import metrics, overview
 from clickstream.ledger.overview import Overview
 from clickstream.web.verdicts import verdicts
-from tests.conftest import superuser
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import Pipeline
+from tests.kit.events import values
+from tests.kit.pipeline import Pipeline
 
 QUESTIONS = ("Fresh", "Complete", "Correct", "Running")
 
@@ -95,7 +94,7 @@ def test_each_verdict_turns_with_what_it_is_about(healthy: Overview) -> None:
 
 def test_overdue_windows_recent_losses_and_endless_retention_are_found(pipeline: Pipeline, healthy: Overview) -> None:
     assert (healthy.overdue["windows"], healthy.losses) == (0, [])
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+    with pipeline.superuser() as conn:
         conn.execute(
             "UPDATE analytics.traffic_by_window SET status = 'provisional',"
             " window_start = window_start - interval '2 hours'"
@@ -160,7 +159,7 @@ def blocks(conn: psycopg.Connection[Any], newest: int) -> dict[str, int]:
 def test_cost_and_rows_do_not_grow_with_history(pipeline: Pipeline) -> None:
     few, many = 60_000, 120_000  # batches; in a smaller ledger, reading all of it is the cheapest plan
     touched = []
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn, psycopg.ClientCursor(conn) as cursor:
+    with pipeline.superuser() as conn, psycopg.ClientCursor(conn) as cursor:
         cursor.execute("INSERT INTO ledger.partitions VALUES ('t', 'id', 0, 10, 10, 0, 0, true, now(), NULL)")
         for batches in (few, many):
             cursor.execute(

@@ -13,9 +13,10 @@ import pytest
 from clickstream.ledger import partitions
 from clickstream.ledger.publishing import lock_analytics
 from clickstream.maintenance import results
-from tests.conftest import migrate, superuser
-from tests.integration.test_results import record
-from tests.pipeline import Pipeline
+from tests.kit.aging import HOURLY, partition
+from tests.kit.events import event_record
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from clickstream.maintenance.outcome import Outcome
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-HOURLY = (partitions.SESSION_HOURS, partitions.USERS_BY_HOUR)
 TABLES = (*partitions.WINDOWS, *HOURLY, "sessions")
 
 EVENTS = """
@@ -106,25 +106,6 @@ def retire(conn: psycopg.Connection[Any], until: datetime) -> None:
     assert broken(conn) == []
 
 
-def partition(pipeline: Pipeline, *starts: datetime, years: Iterable[datetime] = ()) -> None:
-    """Make partitions for months, and for years, of the past."""
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
-        conn.execute("SET ROLE clickstream_owner")
-        for start in starts:
-            for table in (*(f"{name}_5" for name in partitions.WINDOWS), *HOURLY):
-                conn.execute(
-                    "SELECT analytics.add_partition(%s, %s, (%s AT TIME ZONE 'UTC' + interval '1 month')"
-                    " AT TIME ZONE 'UTC')",
-                    [table, start, start],
-                )
-        for start in years:
-            for name in partitions.WINDOWS:
-                conn.execute(
-                    "SELECT analytics.add_partition(%s, %s, %s)",
-                    [f"{name}_60", start, start.replace(year=start.year + 1)],
-                )
-
-
 def places(conn: psycopg.Connection[Any], table: str) -> dict[str, int]:
     """The number of rows by the partition they are in."""
     return dict(
@@ -167,7 +148,7 @@ def test_rows_move_into_partitions_and_back(pipeline: Pipeline) -> None:
     before = rows()
     for steps in (("down", "0006"), ("up",)):
         pipeline.conn.close()
-        migrate(pipeline.stack, pipeline.settings.topic, *steps)
+        migrate(pipeline.stack, pipeline.database, *steps)
         pipeline.conn = pipeline.connect()
         assert rows() == before
     assert places(pipeline.conn, "users_by_hour") == {
@@ -419,7 +400,7 @@ def test_partitions_are_added_another_day_while_a_default_one_is_being_read(
 
 
 def test_statistics_are_taken_another_day_while_a_partition_is_being_vacuumed(pipeline: Pipeline) -> None:
-    with superuser(pipeline.stack, pipeline.settings.topic) as other, other.transaction():
+    with pipeline.superuser() as other, other.transaction():
         other.execute("LOCK analytics.traffic_by_window_5_default IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
         outcome = results.add_partitions(pipeline.conn, pipeline.settings, dry_run=False)
     assert outcome.lines == ["no statistics: a partition is being vacuumed or analyzed; the next run takes them"]
@@ -430,7 +411,7 @@ def test_a_session_that_goes_on_brings_no_removed_window_back(pipeline: Pipeline
     start = OLD + 12 * HOUR
     keep(pipeline, sessions_days=30_000)
     for number, (at, page) in enumerate([(start, "/a"), (start + HOUR, "/b"), (start + 2 * HOUR, "/c")]):
-        pipeline.land_records([record(number, at, landed_at=start + 3 * HOUR, sessionId="s", page=page)])
+        pipeline.land_records([event_record(number, at, landed_at=start + 3 * HOUR, sessionId="s", page=page)])
         pipeline.aggregate_all(spark)
         if number == 0:
             pipeline.conn.execute("UPDATE analytics.traffic_by_window SET published_at = window_start")

@@ -20,44 +20,22 @@ from clickstream.provisioning import assets, change_sets, connections, host, lef
 from clickstream.provisioning.__main__ import cli
 from clickstream.provisioning.approval import ApproveByNameOperator
 from clickstream.provisioning.change_sets import Change
-from clickstream.provisioning.deployment import Deployment, Place
-from clickstream.provisioning.names import DEPLOYMENT, HOST_STACK, STACKS, TAG
+from clickstream.provisioning.deployment import Place
+from clickstream.provisioning.names import DEPLOYMENT, HOST_STACK, TAG
 from clickstream.provisioning.progress import Progress
 from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
-from tests.aws import ACCOUNT, REGION, Account
-from tests.installations import serving
+from tests.kit.aws import ACCOUNT, REGION, Account
+from tests.kit.deployment import LAMBDA_STACK, PLACE, WANTED, WRITER, deploy, uploaded
+from tests.kit.installations import serving
 
-LAMBDA_STACK = STACKS[1]
 NOW = datetime.now(UTC)
-WRITER = {"username": "clickstream_writer", "password": "generated-by-secrets-manager"}
-WANTED = Deployment(
-    place=Place(account=ACCOUNT, region=REGION), profile="small", allowed_cidr="203.0.113.4/32", alarm_email=""
-)
-PLACE = WANTED.place
 
 
 @pytest.fixture
 def assembly(aws: Account, templates: dict[str, Path]) -> Assembly:
     """The synthesized stacks, uploaded; and the secret that moto's CloudFormation doesn't make."""
     return uploaded(aws, templates)
-
-
-def uploaded(aws: Account, templates: dict[str, Path]) -> Assembly:
-    made = Assembly(templates["small"])
-    assets.ensure_bucket(PLACE)
-    assets.upload(made, PLACE)
-    aws.client("secretsmanager").create_secret(
-        Name=connections.WRITER, SecretString=json.dumps(WRITER), Tags=[{"Key": TAG, "Value": DEPLOYMENT}]
-    )
-    return made
-
-
-def deploy(assembly: Assembly, run: str = "run") -> list[Planned]:
-    planned = [one.planned for one in provision.preview(assembly, PLACE, run=run)]
-    for plan in planned:
-        provision.deploy(assembly, PLACE, plan)
-    return planned
 
 
 def changed(assembly: Assembly, folder: Path) -> Assembly:

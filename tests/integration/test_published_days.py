@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,28 @@ from clickstream_transform import schemas
 from infra.local import jars
 from infra.local.java import find_java
 from tests import oracle
-from tests.aws import REGION, Account
+from tests.kit.aws import REGION, Account
+from tests.kit.events import event_record
+from tests.kit.pipeline import Pipeline
+from tests.kit.published import (
+    BOTH_CLOSED,
+    FIRST,
+    MIDNIGHT,
+    SECOND,
+    accepted,
+    assert_table_is,
+    day_of,
+    folder,
+    noted,
+    publish,
+    remove,
+    rows,
+    table,
+    take,
+    two_days,
+)
+from tests.kit.records import HISTORIC
 from tests.oracle import Record
-from tests.pipeline import HISTORIC, Pipeline
-from tests.records import event
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,105 +66,6 @@ DELTA_MODULE = f"""\
   </dependencies>
 </ivy-module>
 """
-FIRST, SECOND = date(2026, 11, 18), date(2026, 11, 19)
-MIDNIGHT = datetime(2026, 11, 18, tzinfo=UTC)
-BOTH_CLOSED = MIDNIGHT + timedelta(days=3, minutes=2)  # the end of the second, the allowed lateness, two minutes
-KINDS = ("PAGE_VIEW", "ADD_TO_CART", "PURCHASE")
-
-
-def record(offset: int, at: datetime, *, landed_at: datetime | None = None, **fields: Any) -> Record:
-    spelled = at.isoformat().replace("+00:00", "Z")
-    made = event(**{"eventId": f"e{offset}", "eventTime": spelled, **fields})
-    landed = int((landed_at or at).timestamp() * 1000)
-    return Record("t", 0, offset, landed, None, json.dumps(made).encode())
-
-
-def two_days(count: int = 60) -> list[Record]:
-    """Events of two days, one of them twice, then one long after, which closes both."""
-    made = [
-        record(
-            number,
-            MIDNIGHT + timedelta(minutes=number * 47),
-            userId=f"secret-user-{number % 7}",
-            sessionId=f"s{number % 11}",
-            eventType=KINDS[number % 3],
-            productId=f"p{number % 5}",
-            amount=f"{number}.25",
-            currency=("EUR", "USD")[number % 2],
-        )
-        for number in range(count)
-    ]
-    again = Record("t", 0, count, made[-1].timestamp_ms, None, made[0].value)
-    return [*made, again, record(count + 1, BOTH_CLOSED, userId="later")]
-
-
-def publish(pipeline: Pipeline, *, dry_run: bool = False) -> Any:
-    return days.publish_days(pipeline.conn, pipeline.settings, dry_run=dry_run)
-
-
-def remove(pipeline: Pipeline, *, dry_run: bool = False) -> Any:
-    return days.remove_days(pipeline.conn, pipeline.settings, dry_run=dry_run)
-
-
-def take(pipeline: Pipeline, spark: SparkSession, records: list[Record]) -> None:
-    pipeline.land_records(records)
-    pipeline.aggregate_all(spark)
-
-
-def folder(pipeline: Pipeline) -> Path:
-    return Path(days.table_url(pipeline.settings).removeprefix("file://"))
-
-
-def table(pipeline: Pipeline) -> DeltaTable:
-    return DeltaTable(folder(pipeline))
-
-
-def rows(pipeline: Pipeline) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = table(pipeline).to_pyarrow_table().to_pylist()
-    return found
-
-
-def noted(pipeline: Pipeline) -> dict[date, tuple[int, int]]:
-    found = pipeline.conn.execute("SELECT day, events, erasures_seen FROM ledger.published_days").fetchall()
-    return {day: (events, erasures) for day, events, erasures in found}
-
-
-def accepted(records: list[Record], *of: date) -> list[oracle.Event]:
-    return [one for one in oracle.fold(records).accepted if day_of(one) in of]
-
-
-def day_of(one: oracle.Event) -> date:
-    return (oracle.EPOCH + one.time * oracle.MICROSECOND).date()
-
-
-def assert_table_is(pipeline: Pipeline, records: list[Record], *of: date) -> None:
-    """The table has exactly the oracle's events of these days, field by field, and the ledger says so."""
-    names = {
-        "eventId": "event_id", "userId": "user_id", "sessionId": "session_id", "device": "device", "region": "region",
-        "producerId": "producer_id", "eventType": "event_type", "productId": "product_id", "currency": "currency",
-    }  # fmt: skip
-    expected = Counter(
-        (
-            day_of(one),
-            one.time,
-            one.fingerprint,
-            Decimal(one.fields["amount"]) if "amount" in one.fields else None,
-            *(one.fields.get(name) for name in names),
-        )
-        for one in accepted(records, *of)
-    )
-    found = Counter(
-        (
-            row["day"],
-            (row["event_time"] - oracle.EPOCH) // oracle.MICROSECOND,
-            row["fingerprint"],
-            row["amount"],
-            *(row[column] for column in names.values()),
-        )
-        for row in rows(pipeline)
-    )
-    assert found == expected
-    assert {day: events for day, (events, _) in noted(pipeline).items()} == Counter(key[0] for key in expected)
 
 
 def files(pipeline: Pipeline, day: date) -> set[Path]:
@@ -199,11 +118,11 @@ def test_a_day_closes_when_the_watermark_has_passed_it_by_lateness_and_two_minut
     pipeline: Pipeline, spark: SparkSession
 ) -> None:
     closes = MIDNIGHT + timedelta(days=2, minutes=2)
-    records = [record(0, MIDNIGHT), record(1, closes - timedelta(milliseconds=1))]
+    records = [event_record(0, MIDNIGHT), event_record(1, closes - timedelta(milliseconds=1))]
     take(pipeline, spark, records)
     assert publish(pipeline).items == 0
     assert days.days_of(pipeline.settings) == []
-    records.append(record(2, closes))
+    records.append(event_record(2, closes))
     take(pipeline, spark, records[2:])
     assert publish(pipeline).items == 1
     assert_table_is(pipeline, records, FIRST)
@@ -214,7 +133,7 @@ def test_historic_events_of_a_closed_day_replace_that_day_only(pipeline: Pipelin
     take(pipeline, spark, records)
     publish(pipeline)
     untouched = files(pipeline, SECOND)
-    late = record(len(records), MIDNIGHT + timedelta(hours=5), landed_at=BOTH_CLOSED, userId="historic")
+    late = event_record(len(records), MIDNIGHT + timedelta(hours=5), landed_at=BOTH_CLOSED, userId="historic")
     records.append(Record("t", 0, late.offset, late.timestamp_ms, None, late.value, HISTORIC))
     take(pipeline, spark, records[-1:])
     old = table(pipeline)
@@ -267,7 +186,7 @@ def test_events_that_come_while_a_day_is_written_leave_it_to_the_next_run(
     records = two_days()
     take(pipeline, spark, records)
     replace = days._replace
-    late = record(len(records), MIDNIGHT + timedelta(hours=5), landed_at=BOTH_CLOSED)
+    late = event_record(len(records), MIDNIGHT + timedelta(hours=5), landed_at=BOTH_CLOSED)
 
     def then_one_more(*arguments: Any, **options: Any) -> int:
         done = replace(*arguments, **options)

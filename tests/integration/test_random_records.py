@@ -12,18 +12,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import CORNER_CASES, RETIRED_HOURS, record_lists
 from tests.oracle import Record
-from tests.pipeline import Pipeline
-from tests.records import CORNER_CASES, RETIRED_HOURS, record_lists
 
 EXAMPLES = 8
 
 
 def empty(pipeline: Pipeline) -> None:
     """Forget everything, as a new installation would begin."""
-    from tests.conftest import superuser
 
-    with superuser(pipeline.stack, pipeline.settings.topic) as conn:
+    with pipeline.superuser() as conn:
         tables = conn.execute(
             "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables"
             " WHERE schemaname IN ('ledger', 'analytics')"
@@ -101,7 +100,7 @@ def test_excerpts_are_masked_for_dashboards(pipeline: Pipeline, spark: SparkSess
     with psycopg.connect(
         host="127.0.0.1",
         port=pipeline.stack.ports.postgres,
-        dbname=pipeline.settings.topic,
+        dbname=pipeline.database,
         user=role,
         password=password,
     ) as conn:

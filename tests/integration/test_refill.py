@@ -15,9 +15,9 @@ from clickstream.errors import RefillIncomplete, RemedyRefused
 from clickstream.remedies import refill
 from clickstream.remedies.refill import Refill, Span
 from clickstream_source.archive import write_minute
-from tests.aws import Account
-from tests.pipeline import HISTORIC, Pipeline
-from tests.records import event
+from tests.kit.aws import Account
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import HISTORIC, event
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

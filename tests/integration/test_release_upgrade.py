@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from tests.conftest import migrate
-from tests.integration.test_drain_and_aggregate import at, values
-from tests.pipeline import Pipeline
-from tests.records import event
+from tests.kit.events import at, values
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import event
+from tests.kit.services import migrate
 
 BEFORE = "0004"
 TOTALS = """
@@ -41,9 +41,9 @@ def test_the_open_batch_is_finished_with_the_settings_it_was_claimed_with(
     pipeline.produce(values(60)[50:])
     pipeline.drain()
     pipeline.close()
-    migrate(pipeline.stack, pipeline.settings.topic, "down", BEFORE)  # as the release before has left it
+    migrate(pipeline.stack, pipeline.database, "down", BEFORE)  # as the release before has left it
 
-    migrate(pipeline.stack, pipeline.settings.topic, "up")
+    migrate(pipeline.stack, pipeline.database, "up")
     pipeline.conn = pipeline.connect()
     pipeline.use(allowed_lateness_hours=1)
     assert pipeline.claim() == batch_id

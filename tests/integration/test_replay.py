@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 LOG = REPOSITORY.parent / "shared" / "data" / "access_log_2015-05.gz"

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
 from clickstream.aggregate import attempt
 from clickstream.ledger import staging, windows
+from tests.kit.events import event_record
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import HISTORIC
 from tests.oracle import Record
-from tests.pipeline import HISTORIC, Pipeline
-from tests.records import event
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def record(offset: int, at: datetime, *, landed_at: datetime = NOON + timedelta(hours=3), **fields: Any) -> Record:
-    spelled = at.isoformat().replace("+00:00", "Z")
-    value = json.dumps(event(**{"eventId": f"e{offset}", "eventTime": spelled, **fields})).encode()
-    return Record("t", 0, offset, int(landed_at.timestamp() * 1000), None, value)
+record = partial(event_record, landed_at=NOON + timedelta(hours=3))
 
 
 def publish_one_by_one(pipeline: Pipeline, spark: SparkSession, records: list[Record]) -> None:

@@ -24,10 +24,10 @@ from clickstream_transform.storage import InputFileError, check_inputs
 from infra.bootstrap import s3a
 from infra.local import jars
 from infra.local.java import find_java
-from tests.aws import REGION, Account
-from tests.installations import installation, patient
-from tests.integration.test_drain_and_aggregate import values
-from tests.pipeline import Pipeline
+from tests.kit.aws import REGION, Account
+from tests.kit.events import values
+from tests.kit.installations import installation, patient
+from tests.kit.pipeline import Pipeline
 
 BUCKET = "clickstream-test"
 STORAGE_URL = f"s3://{BUCKET}/zones"

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import REPOSITORY, superuser
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import REPOSITORY
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 3, 7, tzinfo=UTC)
@@ -175,7 +175,7 @@ def fill(conn: psycopg.Connection[Any], events: list[Event], *, status: str = "c
 
 @pytest.fixture
 def conn(pipeline: Pipeline) -> Iterator[psycopg.Connection[Any]]:
-    with superuser(pipeline.stack, pipeline.settings.topic) as connection:
+    with pipeline.superuser() as connection:
         connection.execute(sql.SQL("SET TIME ZONE {}").format(sql.Literal(ZONE)))
         yield connection
 
@@ -414,7 +414,7 @@ def test_the_reader_of_dashboards_reads_every_view(pipeline: Pipeline, conn: psy
     password = (pipeline.stack.secrets / "grafana_reader").read_text(encoding="utf-8")
     views = [name for (name,) in conn.execute("SELECT viewname FROM pg_views WHERE schemaname = 'analytics'")]
     with psycopg.connect(
-        f"postgresql://grafana_reader:{password}@127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.settings.topic}"
+        f"postgresql://grafana_reader:{password}@127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.database}"
     ) as reader:
         for view in views:
             assert rows(reader, f"SELECT * FROM analytics.{view}"), view

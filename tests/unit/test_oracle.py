@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import Result, fold, numbers
-from tests.records import (
+from tests.kit.records import (
     ABSENT,
     CORNER_CASES,
     HISTORIC,
@@ -30,6 +29,7 @@ from tests.records import (
     record,
     record_lists,
 )
+from tests.oracle import Result, fold, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,8 @@ from dotenv import dotenv_values
 
 from clickstream.retention import KEEP, Retention
 from infra.local.kafka import VERSION as KAFKA_VERSION
-from tests import compose_file
-from tests.compose_file import DOCKER
+from tests.kit import compose_file
+from tests.kit.compose_file import DOCKER
 
 REPOSITORY = DOCKER.parent
 HOST = DOCKER / "host"

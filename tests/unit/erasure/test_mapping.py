@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clickstream.erasure.mapping import SESSION, USER, Listed, Tokens, sessions_in, users_in
 from clickstream.errors import SettingsError
 from clickstream_transform.event import Event, Rejection, classify_value
-from tests.records import event
+from tests.kit.records import event
 
 KEY = b"a key that nobody knows"
 TOKEN = "erased-" + 32 * "0"

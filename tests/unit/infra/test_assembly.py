@@ -13,7 +13,7 @@ from aws_cdk import aws_ec2 as ec2
 from infra.stacks.assembly import build
 from infra.stacks.context import ContextError, Deployment
 from infra.stacks.infrastructure_stack import InfrastructureStack
-from tests.conftest import synthesize
+from tests.kit.templates import synthesize
 
 CONTEXT = {"profile": "small", "account": "123456789012", "region": "eu-central-1", "allowedCidr": "10.0.0.0/16"}
 

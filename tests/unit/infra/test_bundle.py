@@ -9,7 +9,7 @@ import pytest
 from infra.local.ports import LOOPBACK, free_ports
 from infra.stacks import REPOSITORY
 from infra.stacks.bundle import Bundle, lambda_bundle
-from tests.aws import Account
+from tests.kit.aws import Account
 
 # What Lambda's runtime brings.
 RUNTIME = ["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"]

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from infra.stacks import REPOSITORY
-from tests.aws import Account
+from tests.kit.aws import Account
 
 BUCKET = "clickstream-assets"
 

@@ -13,7 +13,7 @@ import pytest
 
 from clickstream.links import DASHBOARD
 from infra.monitoring.grafana.files import generate
-from tests.grafana_files import BOARDS, PROVISIONING, all_asked, load, rules
+from tests.kit.grafana_files import BOARDS, PROVISIONING, all_asked, load, rules
 
 REPOSITORY = Path(__file__).parents[3]
 RUNBOOKS = REPOSITORY / "docs" / "runbooks"

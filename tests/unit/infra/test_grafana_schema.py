@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from tests.grafana_files import BOARDS
+from tests.kit.grafana_files import BOARDS
 
 NPM = shutil.which("npm")
 PACKAGE = Path(__file__).with_name("grafana_schema") / "package.json"

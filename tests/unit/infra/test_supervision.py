@@ -17,7 +17,7 @@ from infra.local.errors import StackError
 from infra.local.session import session_members
 from infra.local.stack import Stack
 from infra.local.supervision import Program, Supervisor
-from tests.waiting import eventually
+from tests.kit.waiting import eventually
 
 LEAVE_A_CHILD_IN_A_GROUP_OF_ITS_OWN = """
 import os, signal, sys, time

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from infra.local.ports import LOOPBACK, free_ports
-from tests.installations import started
+from tests.kit.installations import started
 
 MONITORING = Path(__file__).parents[3] / "infra" / "monitoring"
 START = MONITORING / "alertmanager" / "start"

@@ -14,7 +14,7 @@ from clickstream_source.archive import write_minute
 from clickstream_source.delivery import DeliveryError
 from clickstream_source.invocation import read_invocation
 from clickstream_source.settings import SettingsError
-from tests.unit.source.contract import checked, text
+from tests.kit.contract import checked, text
 
 EVENT: dict[str, object] = {
     "version": "0",

@@ -12,7 +12,7 @@ import pytest
 from clickstream_source.event import Event
 from clickstream_source.minute import day_factor, events_of_minute
 from clickstream_source.visitors import Shape
-from tests.unit.source.contract import checked, text, time_of
+from tests.kit.contract import checked, text, time_of
 
 MINUTE = datetime(2026, 11, 22, 18, 54, tzinfo=UTC)
 SHAPE = Shape(seed=1, users=500, view_to_cart_rate=0.3, cart_to_purchase_rate=0.6)

@@ -20,8 +20,8 @@ from clickstream_source.event import Event
 from clickstream_source.replay import Selection, Survey, events_of_log, survey
 from clickstream_source.sessions import SessionIndex
 from clickstream_source.shift import choose_shift, record_shift, recorded_shift
-from tests.unit.source.contract import checked
-from tests.unit.source.test_access_log import line_of
+from tests.kit.access_logs import line_of
+from tests.kit.contract import checked
 
 REAL_LOG = Path(__file__).parents[4] / "shared" / "data" / "access_log_2015-05.gz"
 BOT = "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"

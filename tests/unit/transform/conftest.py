@@ -5,7 +5,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from clickstream_transform import session as session_settings
-from tests.unit.transform.records import Lake
+from tests.kit.lake import Lake
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from clickstream_transform import pipeline
 from clickstream_transform.event import Event, classify_value
-from tests.unit.transform.records import Lake, live, rows, value
-from tests.unit.transform.submission import SPARK_APPS, submit_spec
+from tests.kit.lake import Lake, live, rows, value
+from tests.kit.submission import SPARK_APPS, submit_spec
 
 PAGE = SPARK_APPS.parent / "docs" / "adding-an-aggregate.md"
 

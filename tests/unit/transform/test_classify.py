@@ -9,12 +9,12 @@ from clickstream_transform.classify import classify
 from clickstream_transform.counts import take_census
 from clickstream_transform.parse import parse
 from clickstream_transform.read import read_segments
-from tests.unit.transform.records import NOON, SETTINGS, Lake, Record, at, value
+from tests.kit.lake import NOON, SETTINGS, Lake, Record, at, value
+from tests.kit.records import HISTORIC
 
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 FIVE_MINUTES = timedelta(minutes=5)
-HISTORIC = (("clickstream-load", b"historic"),)
 
 pytestmark = pytest.mark.usefixtures("steps_session")
 
@@ -53,7 +53,7 @@ def test_the_historic_header_lifts_lateness_only(spark: SparkSession, lake: Lake
     old = event_at(datetime(2001, 1, 1, tzinfo=UTC))
     records = [
         Record(old, NOON, HISTORIC),
-        Record(old, NOON, [("other", b"x"), *HISTORIC]),
+        Record(old, NOON, (("other", b"x"), *HISTORIC)),
         Record(old, NOON, [("clickstream-load", b"Historic")]),
         Record(old, NOON, [("Clickstream-Load", b"historic")]),
         Record(old, NOON, [("clickstream-load", b"historic ")]),

@@ -9,7 +9,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from clickstream_transform import schemas
 from clickstream_transform.counts import take_tally
 from clickstream_transform.dedupe import dedupe
-from tests.unit.transform.records import NOON
+from tests.kit.lake import NOON
 
 COLUMNS = [
     *to_arrow_schema(schemas.EVENTS, timezone="UTC"),

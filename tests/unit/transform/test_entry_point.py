@@ -1,5 +1,5 @@
-from tests.unit.transform.records import Lake, value
-from tests.unit.transform.submission import submit, submit_spec
+from tests.kit.lake import Lake, value
+from tests.kit.submission import submit, submit_spec
 
 
 def test_spark_submit_transforms_a_batch_by_its_spec(lake: Lake) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from clickstream_transform.event import Event, Rejection, classify_value
 from clickstream_transform.event_schema import FIELDS, MAX_VALUE_BYTES, EventType, Reason
-from tests.unit.transform.records import document, value
+from tests.kit.lake import document, value
 
 REQUIRED = [field.name for field in FIELDS if field.required]
 STRINGS = [field.name for field in FIELDS if field.name not in {"sequence", "schemaVersion"}]

@@ -11,7 +11,7 @@ import pytest
 import clickstream_transform
 from clickstream_transform.event import Event, classify_value
 from clickstream_transform.fingerprint import amount_identity
-from tests.unit.transform.records import value
+from tests.kit.lake import value
 
 VECTORS = json.loads((Path(clickstream_transform.__file__).parent / "fingerprint_vectors.json").read_text("utf-8"))
 

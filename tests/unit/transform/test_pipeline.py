@@ -14,7 +14,7 @@ from clickstream_transform.protocol import HourFile, OutputFile, Report
 from clickstream_transform.storage import InputFileError
 from clickstream_transform.tables import TABLES
 from clickstream_transform.tables.table import Changes, Table
-from tests.unit.transform.records import NOON, RAW_SCHEMA, Lake, Record, at, live, local, rows, url, value
+from tests.kit.lake import NOON, RAW_SCHEMA, Lake, Record, at, live, local, rows, url, value
 
 HOUR = "2026-11-22T12"
 NO_FILES: dict[str, tuple[OutputFile, ...]] = {table.name: () for table in TABLES}

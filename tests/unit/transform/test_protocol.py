@@ -8,7 +8,7 @@ import pytest
 from clickstream_transform import jsonform
 from clickstream_transform.jsonform import MalformedFieldError
 from clickstream_transform.protocol import EventFile, FilesRead, OutputFile, Report, Spec
-from tests.unit.transform.records import Lake
+from tests.kit.lake import Lake
 
 REPORT = Report(
     batch_id=12,

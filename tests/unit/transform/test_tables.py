@@ -13,8 +13,8 @@ from pyspark.sql import types as T  # noqa: N812 - the customary name
 
 from clickstream_transform.tables import TABLES
 from clickstream_transform.tables.table import Changes
-from tests.unit.transform.changes import WIDTHS, Row, changes, filled, rows_of
-from tests.unit.transform.records import NOON
+from tests.kit.changes import WIDTHS, Row, changes, filled, rows_of
+from tests.kit.lake import NOON
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

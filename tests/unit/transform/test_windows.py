@@ -5,8 +5,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from clickstream_transform.windows import changed_windows, into_windows
-from tests.unit.transform.changes import WIDTHS, Row, filled, frame
-from tests.unit.transform.records import NOON
+from tests.kit.changes import WIDTHS, Row, filled, frame
+from tests.kit.lake import NOON
 
 pytestmark = pytest.mark.usefixtures("steps_session")
 

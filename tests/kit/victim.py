@@ -1,6 +1,6 @@
 """A process that does one step of the pipeline and is killed by SIGKILL at a chosen point of it.
 
-Usage: python -m tests.faults.victim POINT ARGUMENT, with the settings in the environment and the database in DSN.
+Usage: python -m tests.kit.victim POINT ARGUMENT, with the settings in the environment and the database in DSN.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from clickstream_transform import schemas
 from clickstream_transform.tables.table import Changes
 from clickstream_transform.tables.visits import into_visits
 from clickstream_transform.windows import changed_windows, into_windows
-from tests.unit.transform.records import NOON
+from tests.kit.lake import NOON
 
 Row = dict[str, Any]
 WIDTHS = (5, 60)

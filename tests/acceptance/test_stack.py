@@ -25,7 +25,7 @@ from infra.local.settings import Ports
 from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
 from infra.local.status import local_data, read_status
 from infra.local.supervision import Supervisor
-from tests.waiting import eventually
+from tests.kit.waiting import eventually
 
 
 def session_of(stack: Stack) -> int:

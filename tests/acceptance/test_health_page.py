@@ -15,20 +15,18 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import psycopg
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 from psycopg.rows import dict_row
 from pyspark.sql import SparkSession
 
-from clickstream.settings import Settings
 from infra.local import credentials
 from infra.local.airflow_api import AirflowApi
 from infra.local.stack import ADMIN, Stack
-from tests.conftest import superuser
-from tests.integration.test_drain_and_aggregate import at, values
-from tests.pipeline import RUN, Pipeline
-from tests.records import event
+from tests.kit.events import at, values
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.records import event
+from tests.kit.services import superuser
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -52,12 +50,7 @@ WIDE, NARROW = ViewportSize(width=1400, height=900), ViewportSize(width=380, hei
 @pytest.fixture(scope="module")
 def seen(stack: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:  # noqa: ARG001 - copied before data come
     """The stack's own ledger with a published batch, landed records, rejects, checks and an audit."""
-    settings = Settings(
-        kafka_bootstrap_servers=stack.bootstrap_servers, topic="clickstream-events", storage_url=stack.storage_url
-    )
-    password = credentials.token(stack, "clickstream_writer")
-    dsn = f"postgresql://clickstream_writer:{password}@127.0.0.1:{stack.ports.postgres}/clickstream"
-    view = Pipeline(stack=stack, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True), partitions=3)
+    view = Pipeline.of(stack)
     fresh = values(60)
     old = json.dumps(event(eventId="old", eventTime=at(datetime.now(UTC) - timedelta(days=3)))).encode()
     named = json.dumps(event(eventType=HOSTILE)).encode()

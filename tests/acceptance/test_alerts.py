@@ -15,8 +15,8 @@ import yaml
 
 from infra.local import prometheus
 from infra.local.stack import Stack
-from tests.conftest import REPOSITORY
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
+from tests.kit.services import REPOSITORY
 
 RULES = REPOSITORY / "infra" / "monitoring" / "rules"
 RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").rglob("*.md") if page.stem != "README")
@@ -99,7 +99,7 @@ def test_the_promql_of_a_runbook_runs(stack: Stack, page: Path) -> None:
 
 def test_the_sql_of_the_runbooks_runs_for_those_who_only_read(pipeline: Pipeline) -> None:
     password = (pipeline.stack.secrets / "grafana_reader").read_text(encoding="utf-8")
-    address = f"127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.settings.topic}"
+    address = f"127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.database}"
     found = [query for page in RUNBOOKS for query in queries(page, "sql")]
     assert len(found) > 10
     with psycopg.connect(f"postgresql://grafana_reader:{password}@{address}") as reader:

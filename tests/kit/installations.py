@@ -18,17 +18,20 @@ from typing import Any
 
 import psutil
 
+from clickstream.health import run as checks
 from clickstream.health.check import Check, Installation
 from clickstream.health.spark import Master
+from clickstream.ledger.health import Row
 from infra.local import kafka
 from infra.local.commands import run
 from infra.local.java import find_java
 from infra.local.ports import LOOPBACK, free_ports
 from infra.local.stack import Stack
 from infra.local.supervision import base_environment
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
 
 CLOSED_PORT = 1
+NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
 
 
 def installation(pipeline: Pipeline, **changes: Any) -> Installation:
@@ -181,3 +184,15 @@ def prometheus_configuration(folder: Path, targets: dict[str, int]) -> Path:
 
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+def look(check: Check, where: Installation, **changes: Any) -> Row:
+    (row,) = checks.run(where, [replace(patient(check), **changes)])
+    assert row.component == check.component
+    return row
+
+
+def says(row: Row, status: str, *words: str) -> None:
+    assert row.status == status, row
+    for word in words:
+        assert word in row.reason, row

@@ -19,8 +19,8 @@ from clickstream.settings import Settings
 from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
-from tests.one_host import Host
-from tests.waiting import eventually
+from tests.kit.one_host import Host
+from tests.kit.waiting import eventually
 
 SETTINGS = Settings(kafka_bootstrap_servers="kafka:9094", storage_url="file:///nowhere")
 pytestmark = pytest.mark.skipif(

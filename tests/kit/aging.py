@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clickstream.maintenance import sweep, zones
-from tests.conftest import superuser
+from clickstream.ledger import partitions
+from clickstream.maintenance import hours, sweep, zones
+from tests.kit.pipeline import Pipeline
+from tests.kit.records import event, purchase
 from tests.oracle import Record
-from tests.pipeline import Pipeline
-from tests.records import event, purchase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pyspark.sql import SparkSession
 
+    from clickstream.maintenance.outcome import Outcome
+
 DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+LONG_AGO = TODAY - 100 * DAY + timedelta(hours=12)
+MOMENTS = [LONG_AGO, LONG_AGO + timedelta(minutes=7), LONG_AGO + DAY, TODAY - 2 * DAY, TODAY - timedelta(hours=3)]
+HOURLY = (partitions.SESSION_HOURS, partitions.USERS_BY_HOUR)
 
 
 def spelled(moment: datetime) -> str:
@@ -143,25 +148,30 @@ def assert_no_litter(pipeline: Pipeline) -> None:
         assert {url.split(f"/{zone}/")[1].split("/")[0] for url in files(pipeline, zone)} <= kept, zone
 
 
-def copy(original: Pipeline, name: str) -> Pipeline:
-    """A database and a folder with what another pipeline has; the other must have no connection open."""
-    source = Path(original.settings.storage_url.removeprefix("file://"))
-    storage = source.with_name(name)
-    shutil.copytree(source, storage)
-    with superuser(original.stack) as conn:
-        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {original.settings.topic}")
-    made = Pipeline.create(original.stack, database=name, topic=name, storage=storage)
-    for table in ("segments", "event_files"):
-        made.conn.execute(
-            f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [f"file://{source}", f"file://{storage}"]
-        )
-    made.conn.execute("UPDATE ledger.partitions SET topic = %s", [name])
-    return made
+def again(pipeline: Pipeline, *, dry_run: bool = False) -> list[Outcome]:
+    """The steps that retire what is old, once more."""
+    steps: list[Callable[..., Outcome]] = [
+        hours.retire_hours, zones.retire_raw, zones.retire_rejected, zones.retire_attempts, zones.sweep_dead,
+    ]  # fmt: skip
+    if not dry_run:
+        hours.retire_hours(pipeline.conn, pipeline.settings, dry_run=False)
+    return [step(pipeline.conn, pipeline.settings, dry_run=dry_run) for step in steps]
 
 
-def drop(pipeline: Pipeline) -> None:
-    """Remove a pipeline's database and folder."""
-    pipeline.close()
-    with superuser(pipeline.stack) as conn:
-        conn.execute(f"DROP DATABASE {pipeline.settings.topic} WITH (FORCE)")
-    shutil.rmtree(pipeline.settings.storage_url.removeprefix("file://"))
+def partition(pipeline: Pipeline, *starts: datetime, years: Iterable[datetime] = ()) -> None:
+    """Make partitions for months, and for years, of the past."""
+    with pipeline.superuser() as conn:
+        conn.execute("SET ROLE clickstream_owner")
+        for start in starts:
+            for table in (*(f"{name}_5" for name in partitions.WINDOWS), *HOURLY):
+                conn.execute(
+                    "SELECT analytics.add_partition(%s, %s, (%s AT TIME ZONE 'UTC' + interval '1 month')"
+                    " AT TIME ZONE 'UTC')",
+                    [table, start, start],
+                )
+        for start in years:
+            for name in partitions.WINDOWS:
+                conn.execute(
+                    "SELECT analytics.add_partition(%s, %s, %s)",
+                    [f"{name}_60", start, start.replace(year=start.year + 1)],
+                )

@@ -72,7 +72,7 @@ class Record:
 
     value: bytes | None
     timestamp: datetime = NOON + timedelta(seconds=1)
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass

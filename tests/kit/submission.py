@@ -9,7 +9,7 @@ from pathlib import Path
 import clickstream_transform
 from clickstream_transform import jsonform
 from clickstream_transform.protocol import Report, Spec
-from tests.unit.transform.records import local, url
+from tests.kit.lake import local, url
 
 SPARK_APPS = Path(clickstream_transform.__file__).parent.parent
 

@@ -16,7 +16,7 @@ from clickstream.maintenance import compaction, steps
 
 if TYPE_CHECKING:
     from clickstream.settings import Settings
-    from tests.pipeline import Pipeline
+    from tests.kit.pipeline import Pipeline
 
 COMPACT = "compact"
 PROCESSES = multiprocessing.get_context("forkserver")

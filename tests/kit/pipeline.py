@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -24,7 +25,9 @@ from clickstream.ledger.drains import Landing
 from clickstream.settings import Settings
 from clickstream_transform import pipeline as transform
 from clickstream_transform.protocol import Report, Spec
+from infra.local.stack import TOPIC
 from tests import oracle
+from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from infra.local.stack import Stack
 
 RUN = "manual__test"
-HISTORIC = (("clickstream-load", b"historic"),)
 TRAFFIC_COLUMNS = (
     "events", "page_views", "add_to_carts", "purchases", "logins", "logouts", "users", "sessions",
 )  # fmt: skip
@@ -53,6 +55,11 @@ TABLES = {  # of the oracle: the table, its key and its numbers
          "entry_page", "exit_page", "bounced"),
     ),
 }  # fmt: skip
+
+
+def _copy_database(stack: Stack, template: str, name: str) -> None:
+    with superuser(stack) as conn:
+        conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
 
 
 def alter_topic(settings: Settings, **configs: str) -> None:
@@ -75,16 +82,76 @@ class Pipeline:
 
     stack: Stack
     settings: Settings
+    database: str
     dsn: str
     conn: psycopg.Connection[Any]
     partitions: int = 2
 
     @classmethod
     def create(cls, stack: Stack, *, database: str, topic: str, storage: Path) -> Pipeline:
+        """On a database and a folder that are there."""
         settings = Settings(kafka_bootstrap_servers=stack.bootstrap_servers, topic=topic, storage_url=storage.as_uri())
+        return cls.on(stack, settings, database)
+
+    @classmethod
+    def of(cls, stack: Stack) -> Pipeline:
+        """A view on what the stack's own DAGs publish."""
+        settings = Settings(kafka_bootstrap_servers=stack.bootstrap_servers, topic=TOPIC, storage_url=stack.storage_url)
+        view = cls.on(stack, settings, "clickstream")
+        view.partitions = 3
+        return view
+
+    @classmethod
+    def on(cls, stack: Stack, settings: Settings, database: str) -> Pipeline:
         password = (stack.secrets / "clickstream_writer").read_text(encoding="utf-8")
         dsn = f"postgresql://clickstream_writer:{password}@127.0.0.1:{stack.ports.postgres}/{database}"
-        return cls(stack=stack, settings=settings, dsn=dsn, conn=psycopg.connect(dsn, autocommit=True))
+        return cls(stack, settings, database, dsn, psycopg.connect(dsn, autocommit=True))
+
+    @classmethod
+    def new(cls, stack: Stack, template: str) -> Pipeline:
+        """With a database, a folder and the name of a topic of its own, until it is dropped."""
+        name = f"t_{uuid4().hex[:12]}"
+        storage = stack.folder / "test-storage" / name
+        storage.mkdir(parents=True)
+        _copy_database(stack, template, name)
+        return cls.create(stack, database=name, topic=name, storage=storage)
+
+    def copied(self) -> Pipeline:
+        """Another with the same history, until it is dropped; this one must have no connection open.
+
+        It reads the same topic, so none of the two may produce into it.
+        """
+        name = f"t_{uuid4().hex[:12]}"
+        storage = self.folder.with_name(name)
+        shutil.copytree(self.folder, storage)
+        _copy_database(self.stack, self.database, name)
+        settings = self.settings.model_copy(update={"storage_url": storage.as_uri()})
+        made = Pipeline.on(self.stack, settings, name)
+        made.partitions = self.partitions
+        for table in ("segments", "event_files"):
+            made.conn.execute(
+                f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [self.folder.as_uri(), storage.as_uri()]
+            )
+        return made
+
+    def beside(self) -> Pipeline:
+        """The same, for another thread."""
+        return replace(self, conn=self.connect())
+
+    def drop(self) -> None:
+        """Remove database and folder."""
+        self.close()
+        with superuser(self.stack) as conn:
+            conn.execute(f"DROP DATABASE {self.database} WITH (FORCE)")
+        shutil.rmtree(self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """The storage."""
+        return Path(self.settings.storage_url.removeprefix("file://"))
+
+    def superuser(self) -> psycopg.Connection[Any]:
+        return superuser(self.stack, self.database)
 
     def close(self) -> None:
         self.conn.close()
@@ -124,7 +191,10 @@ class Pipeline:
             admin.delete_topics([self.settings.topic])
 
     def produce(
-        self, values: Iterable[tuple[int, bytes | None]], headers: Sequence[tuple[str, bytes]] = (), **configs: Any
+        self,
+        values: Iterable[tuple[int, bytes | None]],
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        **configs: Any,
     ) -> None:
         """Produce (partition, value) pairs, each acknowledged."""
         producer = KafkaProducer(

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import boto3
 import httpx
 
 from infra.local.ports import LOOPBACK, free_ports
+from tests.kit.waiting import wait_for
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
-START_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class Account:
 
 
 class Server(AbstractContextManager["Server"]):
-    """The server, as a process that ends with the block."""
+    """The server, as a process that begins when it is needed and ends with the block; its address is known before."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         port = free_ports().airflow
         endpoint = f"http://{LOOPBACK}:{port}"
         self.account = Account(
@@ -66,26 +65,27 @@ class Server(AbstractContextManager["Server"]):
                 "AWS_EC2_METADATA_DISABLED": "true",
             },
         )
-        self._log = log
+        self._log = folder / "moto.log"
         program = str(Path(__file__).with_name("moto_server.py"))
         self._command = [sys.executable, program, "-H", LOOPBACK, "-p", str(port)]
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process:
+            return
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                httpx.get(f"{self.account.endpoint}/moto-api/", timeout=5).raise_for_status()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise
-                time.sleep(0.1)
-            else:
-                return self
+        wait_for(self._answers, "answer of moto's server")
+
+    def _answers(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, self._log.read_text()
+        return httpx.get(f"{self.account.endpoint}/moto-api/", timeout=30).is_success
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
+        if self._process:
+            self._process.terminate()
+            self._process.wait(timeout=30)

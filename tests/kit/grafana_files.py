@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-PROVISIONING = Path(__file__).parents[1] / "infra" / "monitoring" / "grafana" / "provisioning"
+PROVISIONING = Path(__file__).parents[2] / "infra" / "monitoring" / "grafana" / "provisioning"
 BOARDS = sorted((PROVISIONING / "dashboards" / "json").glob("*.json"))
 STEP = 15  # seconds, as Prometheus scrapes
 

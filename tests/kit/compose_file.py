@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-DOCKER = Path(__file__).parents[1] / "docker"
+DOCKER = Path(__file__).parents[2] / "docker"
 VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Z_]+)(?::(?P<kind>[?-])(?P<default>[^}]*))?\})")
 
 

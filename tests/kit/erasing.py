@@ -16,9 +16,9 @@ from clickstream.erasure import erase, key
 from clickstream.erasure.mapping import Tokens
 from clickstream.ledger import erasures
 from tests import oracle
-from tests.archive import archive
-from tests.pipeline import RUN, Pipeline
-from tests.records import event, purchase
+from tests.kit.archive import archive
+from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.records import event, purchase
 
 USER = "änn/é@example.org"
 SESSIONS = ("hers-one", "hers-tẅo", "shared-session")

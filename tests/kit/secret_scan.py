@@ -18,7 +18,7 @@ import psutil
 from infra.local import postgres
 from infra.local.stack import Stack
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 LEAST_LENGTH = 12  # shorter ones, such as the moto server's keys, are words of their own
 
 

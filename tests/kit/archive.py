@@ -13,9 +13,9 @@ from psycopg.rows import dict_row
 
 from clickstream.remedies import refill
 from clickstream_source.archive import write_minute
-from tests.pipeline import Pipeline
+from tests.kit.pipeline import Pipeline
 
-PROCEDURES = Path(__file__).parents[1] / "docs" / "runbooks" / "procedures"
+PROCEDURES = Path(__file__).parents[2] / "docs" / "runbooks" / "procedures"
 
 
 def archive(pipeline: Pipeline, values: Iterable[tuple[int, bytes | None]]) -> None:

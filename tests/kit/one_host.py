@@ -27,9 +27,9 @@ from infra.local import kafka, postgres
 from infra.local.java import find_java
 from infra.local.ports import LOOPBACK, draw_ports
 from infra.local.supervision import base_environment
-from tests import compose_file
-from tests.compose_file import DOCKER
-from tests.installations import started
+from tests.kit import compose_file
+from tests.kit.compose_file import DOCKER
+from tests.kit.installations import started
 
 REPOSITORY = DOCKER.parent
 START_SECONDS = 240
