@@ -6,11 +6,11 @@ VENV := .venv
 STACK := $(VENV)/bin/python -m infra.local
 MINIMUM_PYTHON := 3.11
 
-.PHONY: help up down status logs env rotate psql demo replay lineage synth list cost deploy destroy test benchmark lint \
+.PHONY: help up down status logs env rotate psql demo replay lineage synth list cost deploy destroy test test-long benchmark lint \
   dashboards fmt
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: $(VENV)/.installed ## Start the embedded stack; returns when everything is healthy
 	@$(STACK) up
@@ -75,8 +75,13 @@ deploy: $(VENV)/.installed ## Deploy to AWS after a preview: ALLOWED_CIDR=<your 
 destroy: $(VENV)/.installed ## Delete the stacks on AWS, after the name was typed: REGION=<region>
 	@$(AWS) destroy $(THERE)
 
-test: $(VENV)/.installed-dev ## Run all tests
-	@$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)
+PYTEST = $(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 30
+
+test: $(VENV)/.installed-dev ## Run the tests, but for the long ones
+	@$(PYTEST) -m "not long" --junitxml test-results/test.xml $(OPTIONS)
+
+test-long: $(VENV)/.installed-dev ## Run the long ones: endurance, whole hosts, every point of a kill
+	@$(PYTEST) -m long --junitxml test-results/test-long.xml $(OPTIONS)
 
 benchmark: $(VENV)/.installed-dev ## Measure the speed that is promised, half an hour: BENCHMARKS="scrape views publish batch_cost ninety_days"
 	@for name in $(or $(BENCHMARKS),scrape views publish batch_cost ninety_days); do \
