@@ -22,6 +22,7 @@ from infra.local.stack import Stack
 from tests.kit import aging, janitor
 from tests.kit.aws import Account, Server
 from tests.kit.pipeline import Pipeline
+from tests.kit.programs import closing_lines, require
 from tests.kit.services import migrate, superuser
 from tests.kit.templates import PROFILES, synthesize
 from tests.oracle import Record
@@ -41,6 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
     config.stash[WATCHED] = janitor.start(folder)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        require(*marker.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in closing_lines(str(report.longrepr) for report in terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line)
 
 
 class AirflowOnOneWorker(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
@@ -136,6 +148,7 @@ def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What the stacks on AWS synthesize to, once a run: by profile, the folder with templates and assets."""
+    require("node")
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cdk"
     with exclusive(shared.with_suffix(".lock"), what="synthesizing the stacks", wait=True):

@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from infra.local import credentials, demo, lifecycle, prometheus
+from infra.local import credentials, demo, lifecycle
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.errors import StackError
@@ -133,7 +133,7 @@ def test_the_demo_balances_and_what_it_shows_equals_the_oracle(
         assert {"purchases": row["purchases"], "amount": row["amount"]} == of
 
 
-@pytest.mark.skipif(prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)")
+@pytest.mark.needs("prometheus")
 def test_soon_after_the_demo_prometheus_has_every_metric(running: Stack) -> None:
     only_in_trouble = {"clickstream_partition_stopped"}
     series = {

@@ -13,16 +13,12 @@ import psycopg
 import pytest
 import yaml
 
-from infra.local import prometheus
 from infra.local.stack import Stack
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import REPOSITORY
 
 RULES = REPOSITORY / "infra" / "monitoring" / "rules"
 RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").rglob("*.md") if page.stem != "README")
-needs_prometheus = pytest.mark.skipif(
-    prometheus.find_binary() is None, reason="Prometheus is not installed (Debian: prometheus)"
-)
 
 
 def expressions() -> dict[str, str]:
@@ -50,7 +46,7 @@ def within(seconds: float, read: Callable[[], Any], condition: Callable[[Any], b
     return found
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_every_rule_is_loaded_and_evaluated_and_the_watchdog_fires(stack: Stack) -> None:
     found = within(
         240,
@@ -63,7 +59,7 @@ def test_every_rule_is_loaded_and_evaluated_and_the_watchdog_fires(stack: Stack)
     assert [rule["state"] for rule in found if rule["name"] == "Watchdog"] == ["firing"]
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_every_metric_that_a_rule_or_a_runbook_names_is_scraped(stack: Stack) -> None:
     texts = [*expressions().values(), *(query for page in RUNBOOKS for query in queries(page, "promql"))]
     named = {
@@ -76,7 +72,7 @@ def test_every_metric_that_a_rule_or_a_runbook_names_is_scraped(stack: Stack) ->
     assert named - known == set()
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_the_link_of_an_alert_opens_its_runbook(stack: Stack) -> None:
     alerts = within(
         240,
@@ -90,7 +86,7 @@ def test_the_link_of_an_alert_opens_its_runbook(stack: Stack) -> None:
     assert "Watchdog" in [alert["labels"]["alertname"] for alert in alerts]
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
 def test_the_promql_of_a_runbook_runs(stack: Stack, page: Path) -> None:
     for query in queries(page, "promql"):

@@ -17,12 +17,11 @@ from kafka import KafkaProducer
 from infra.local import credentials
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
-from infra.local.prometheus import find_binary
 from infra.local.stack import TOPIC, Stack
 from tests.kit.grafana_files import BOARDS, STEP, Asked, all_asked
 from tests.kit.records import HISTORIC
 
-pytestmark = pytest.mark.skipif(find_binary() is None, reason="Prometheus is not installed: apt install prometheus")
+pytestmark = pytest.mark.needs("prometheus")
 
 WITHIN_SECONDS = 300
 MAY_BE_EMPTY = {

@@ -81,7 +81,7 @@ def test_everything_is_green_within_twenty_seconds(
     assert not [secret for secret in secrets for row in rows.values() if secret in row["reason"]]
 
 
-@pytest.mark.skipif(prometheus.find_binary() is None, reason="prometheus is not installed")
+@pytest.mark.needs("prometheus")
 def test_a_run_with_something_down_fails_and_names_it(
     stack: Stack, api: AirflowApi, writer: psycopg.Connection[dict[str, Any]]
 ) -> None:

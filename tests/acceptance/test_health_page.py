@@ -25,6 +25,7 @@ from infra.local.airflow_api import AirflowApi
 from infra.local.stack import ADMIN, Stack
 from tests.kit.events import at, values
 from tests.kit.pipeline import RUN, Pipeline
+from tests.kit.programs import require
 from tests.kit.records import event
 from tests.kit.services import superuser
 
@@ -147,8 +148,7 @@ def test_a_locked_ledger_is_given_up_soon_and_says_so(stack: Stack, jwt: str, se
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian: chromium)")
+    require("chromium")
     with sync_playwright() as playwright:
         one = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield one

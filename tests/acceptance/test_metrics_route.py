@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,6 @@ from infra.local.stack import Stack
 from tests.kit.metrics import NAMES, samples
 from tests.kit.services import superuser
 from tests.kit.waiting import eventually
-
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
 
 def get(stack: Stack, token: str | None = None, path: str = "/metrics") -> httpx.Response:
@@ -124,20 +120,18 @@ def test_an_unreadable_ledger_is_a_scrape_that_says_so(stack: Stack, token: str)
 # Prometheus
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_promtool_finds_nothing_to_say_about_the_metrics(stack: Stack, token: str) -> None:
-    assert PROMTOOL
     checked = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=get(stack, token).text, capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=get(stack, token).text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-@needs_promtool
+@pytest.mark.needs("prometheus", "promtool")
 def test_prometheus_is_configured_for_it_and_scrapes_it(stack: Stack) -> None:
-    assert PROMTOOL
     file = stack.folder / "prometheus" / "prometheus.yml"
-    checked = subprocess.run([PROMTOOL, "check", "config", file], capture_output=True, text=True, check=False)
+    checked = subprocess.run(["promtool", "check", "config", file], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
     def scraped() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +22,7 @@ from tests.kit.one_host import Host
 from tests.kit.waiting import eventually
 
 SETTINGS = Settings(kafka_bootstrap_servers="kafka:9094", storage_url="file:///nowhere")
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("prometheus-alertmanager")),
-    reason="Prometheus or Alertmanager is not installed (Debian: prometheus prometheus-alertmanager)",
-)
+pytestmark = pytest.mark.needs("openssl", "prometheus", "prometheus-alertmanager")
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
 

@@ -24,6 +24,7 @@ PROVISION, TEARDOWN = "provision_infrastructure", "teardown_infrastructure"
 PLACE = {"account": ACCOUNT, "region": REGION, "dry_run": False}
 ASKED = PLACE | {"profile": "small", "allowed_cidr": "203.0.113.4/32", "alarm_email": ""}
 SECRETS = ("clickstream/database/clickstream_writer", "clickstream/database/grafana_reader")
+pytestmark = pytest.mark.needs("node")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,7 @@ def test_down_after_the_name_was_typed_and_what_is_left_is_found(api: AirflowApi
     account.client("ec2").delete_volume(VolumeId=planted)
 
 
+@pytest.mark.needs("git")
 def test_no_secret_is_anywhere(
     stack: Stack, generated: dict[str, str], templates: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
 from clickstream.provisioning.teardown import Doomed
 from tests.kit.aws import ACCOUNT, REGION, Account
+from tests.kit.programs import require
 from tests.kit.services import REPOSITORY
 
 LITTLE_APP = REPOSITORY / "tests" / "kit" / "little_app.py"
@@ -46,6 +47,7 @@ def little(aws: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ass
 
 
 def synthesized(folder: Path, deployment: Deployment) -> Assembly:
+    require("node")  # the library asks for it, whatever the app is
     made = synthesis.synthesize(deployment, folder)
     assets.upload(made, PLACE)
     return made
@@ -242,6 +244,7 @@ def test_each_database_that_would_go_is_named(aws: Account) -> None:
     assert all(f"| database {name}: db.t4g.small, 20 GiB | **goes**" in text for name in ("primary", "replica"))
 
 
+@pytest.mark.needs("node")
 def test_a_dry_run_from_the_command_line_changes_nothing(
     aws: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

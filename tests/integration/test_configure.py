@@ -19,6 +19,7 @@ from tests.kit.compose_file import DOCKER
 from tests.kit.installations import serving
 
 CONFIGURE = DOCKER / "host" / "configure"
+pytestmark = pytest.mark.needs("openssl")
 BUCKET = "s3://clickstream-zones"
 BUNDLE = "-----BEGIN CERTIFICATE-----\nof RDS\n-----END CERTIFICATE-----\n"
 ROLES = ("clickstream_owner", "clickstream_writer", "grafana_reader", "airflow")

@@ -53,7 +53,6 @@ from tests.kit.installations import (
     NOWHERE,
     disk,
     installation,
-    is_root,
     look,
     patient,
     prometheus_configuration,
@@ -67,10 +66,6 @@ from tests.kit.installations import (
 from tests.kit.pipeline import RUN, Pipeline, alter_topic
 from tests.kit.services import superuser
 from tests.kit.waiting import eventually
-
-needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
-PROMETHEUS = local_prometheus.find_binary()
-
 
 # Kafka
 
@@ -292,7 +287,7 @@ def test_connections_nearly_used_up(pipeline: Pipeline) -> None:
     says(row, "degraded", "More than 80% of the connections are in use: close idle ones", f"of {most}")
 
 
-@needs_root
+@pytest.mark.needs("root")
 def test_the_disk_of_the_database_is_nearly_full(pipeline: Pipeline, tmp_path: Path) -> None:
     with disk(tmp_path / "small", "size=1m") as small:
         row = look(postgresql.CHECK, installation(pipeline, database_folder=small))
@@ -411,7 +406,7 @@ def test_a_storage_that_loses_what_it_is_given(pipeline: Pipeline) -> None:
     says(look(storage.CHECK, installation(pipeline)), "down", "gave back other bytes", "Check the storage's disk")
 
 
-@needs_root
+@pytest.mark.needs("root")
 def test_a_storage_that_is_read_only_full_or_nearly_so(pipeline: Pipeline, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/small"
     remedy = "is mounted or can be reached, has free space, and lets Airflow's user write"
@@ -494,14 +489,14 @@ def test_what_the_exporter_says_of_airflow(
 # Prometheus and Grafana
 
 
-@pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
+@pytest.mark.needs("prometheus")
 def test_a_target_that_is_down_and_a_prometheus_that_is(pipeline: Pipeline, tmp_path: Path) -> None:
     port = free_ports().prometheus
     url = f"http://{LOOPBACK}:{port}"
     where = installation(pipeline, prometheus_url=f"{url}/")
     configuration = prometheus_configuration(tmp_path, {"itself": port, "absent": CLOSED_PORT})
     command = [
-        PROMETHEUS,
+        local_prometheus.find_binary(),
         f"--config.file={configuration}",
         f"--storage.tsdb.path={tmp_path / 'data'}",
         f"--web.listen-address={LOOPBACK}:{port}",

@@ -34,6 +34,7 @@ from tests.kit.aws import Account
 from tests.kit.compose_file import DOCKER
 from tests.kit.installations import patient
 from tests.kit.one_host import Host
+from tests.kit.programs import require
 from tests.kit.waiting import eventually
 
 TOPIC = "clickstream-events"
@@ -67,6 +68,7 @@ class Broker:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    require("openssl")
     host = Host(tmp_path_factory.mktemp("host"))
     stranger = tmp_path_factory.mktemp("stranger")
     make_certificates = DOCKER / "host" / "certificates"

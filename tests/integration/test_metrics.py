@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,9 +25,6 @@ from tests.kit.events import at, values
 from tests.kit.metrics import Samples, samples
 from tests.kit.pipeline import Pipeline
 from tests.kit.records import event
-
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
 NO_REJECTS = {
     ("clickstream_rejected_records_total", reason): 0

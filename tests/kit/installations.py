@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -180,10 +179,6 @@ def prometheus_configuration(folder: Path, targets: dict[str, int]) -> Path:
     path = folder / "prometheus.yml"
     path.write_text(json.dumps({"scrape_configs": jobs}))
     return path
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
 
 
 def look(check: Check, where: Installation, **changes: Any) -> Row:

@@ -22,9 +22,7 @@ TYPES = "node_modules/@grafana/schema/dist/types/raw"
 OPEN = ("AnnotationTarget", "AnnotationQuery")
 Validate = Callable[[str, str, Any], list[str]]
 
-pytestmark = pytest.mark.skipif(
-    NPM is None, reason="npm is not installed, so Grafana's types can't be had: apt install npm"
-)
+pytestmark = pytest.mark.needs("npm")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -93,7 +92,7 @@ def test_the_image_and_the_host_get_the_settings() -> None:
     assert "COPY plugins plugins" in copied
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="the CDK needs Node.js")
+@pytest.mark.needs("node")
 def test_the_stacks_allow_what_the_settings_allow() -> None:
     from infra.stacks.log_groups import DAYS
     from infra.stacks.source import CONTENTS

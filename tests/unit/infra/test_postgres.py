@@ -10,9 +10,6 @@ from infra.local.commands import run
 from infra.local.errors import StackError
 from infra.local.stack import Stack
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
-
-
 CAPABILITY = 1 << 2  # CAP_DAC_READ_SEARCH, capabilities(7)
 
 
@@ -22,7 +19,7 @@ def _may_give(capability: int) -> bool:
     return bool(int(bounding, 16) & capability)
 
 
-@as_root
+@pytest.mark.needs("root")
 def test_the_server_never_runs_as_root() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -32,7 +29,7 @@ def test_the_server_never_runs_as_root() -> None:
         assert shown.strip() == str(user.uid)
 
 
-@as_root
+@pytest.mark.needs("root")
 def test_a_closed_folder_above_the_stack_is_passed_or_named() -> None:
     with tempfile.TemporaryDirectory() as closed:
         folder = Path(closed) / "stack"

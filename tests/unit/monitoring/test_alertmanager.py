@@ -32,9 +32,7 @@ MAIL = {
     "SMTP_FROM": "pipeline@example.org",
     "ALERT_EMAIL": "you@example.org",
 }
-pytestmark = pytest.mark.skipif(
-    ALERTMANAGER is None, reason="Alertmanager is not installed (Debian: prometheus-alertmanager)"
-)
+pytestmark = pytest.mark.needs("amtool", "prometheus-alertmanager")
 
 
 def rules() -> dict[str, dict[str, Any]]:
@@ -71,9 +69,7 @@ def fill(folder: Path, settings: Mapping[str, str], **urls: str) -> Path:
 
 
 def amtool(*arguments: str | Path) -> str:
-    program = shutil.which("amtool")
-    assert program
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["amtool", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 

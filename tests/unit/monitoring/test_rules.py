@@ -17,8 +17,6 @@ MONITORING = REPOSITORY / "infra" / "monitoring"
 RUNBOOKS = REPOSITORY / "docs" / "runbooks"
 HEADINGS = ["Symptom", "First query", "Cause", "Remedy"]
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("*.md") if page.stem != "README")
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
 
 def rules(kind: str) -> Iterator[dict[str, Any]]:
@@ -31,18 +29,17 @@ ALERTS = {rule["alert"]: rule for rule in rules("alert")}
 
 
 def promtool(*arguments: str | Path) -> tuple[int, str]:
-    assert PROMTOOL
-    done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 def test_promtool_finds_nothing_to_say_about_the_rules() -> None:
     code, said = promtool("check", "rules", "--lint=all", "--lint-fatal", *(MONITORING / "rules").glob("*.yml"))
     assert code == 0, said
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 @pytest.mark.parametrize("file", sorted((MONITORING / "tests").glob("*.yml")), ids=lambda file: file.stem)
 def test_the_tests_of_the_rules_pass(file: Path) -> None:
     code, said = promtool("test", "rules", file)
@@ -79,7 +76,7 @@ def minutes(rule: dict[str, Any]) -> int:
     return int(rule.get("for", "0m").removesuffix("m"))
 
 
-@needs_promtool
+@pytest.mark.needs("promtool")
 @pytest.mark.parametrize(
     ("change", "noticed"),
     [

@@ -30,7 +30,7 @@ def patched(diff: str, tmp_path: Path) -> Path:
     copy = tmp_path / "patched" / SPARK_APPS.name
     shutil.copytree(SPARK_APPS, copy, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(
-        ["git", "apply", "-"],  # noqa: S607 - wherever git is
+        ["git", "apply", "-"],
         cwd=copy.parent,
         env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path)},
         input=diff,
