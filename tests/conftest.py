@@ -19,7 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 from infra.local import lifecycle, ports
 from infra.local.files import exclusive
 from infra.local.stack import Stack
-from tests.kit import aging, janitor
+from tests.kit import aging, examples, janitor
 from tests.kit.aws import Account, Server
 from tests.kit.pipeline import Pipeline
 from tests.kit.programs import closing_lines, require
@@ -34,6 +34,7 @@ WATCHED = pytest.StashKey[Any]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a folder for all that is temporary, and somebody who cleans up after it."""
+    examples.load_profile("long" if config.option.markexpr == "long" else "short")
     if hasattr(config, "workerinput"):
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as orderly an end as Ctrl+C
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
     config.stash[WATCHED] = janitor.start(folder)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    examples.mark_long(items)
 
 
 @pytest.hookimpl(tryfirst=True)

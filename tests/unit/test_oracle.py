@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
+from tests.kit.examples import examples
 from tests.kit.records import (
     ABSENT,
     CORNER_CASES,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tests.oracle import Record
 
 HOUR = 1_795_370_400  # 2026-11-22T18:00:00Z
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=examples(short=20, long=300), suppress_health_check=[HealthCheck.too_slow])
 
 
 def fold_values(*values: dict[str, Any] | bytes, **settings: Any) -> Result:
