@@ -8,7 +8,7 @@ from clickstream_transform import session as session_settings
 from tests.kit.lake import Lake
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def steps_session(spark: SparkSession) -> Iterator[SparkSession]:
     """The session as `pipeline.run` prepares it for the steps."""
     with session_settings.settings(spark):
