@@ -47,6 +47,7 @@ def test_a_dimension_takes_few_places(diff: str) -> None:
     assert len(re.findall(r"^[+-](?![+-]{2} )", diff, re.MULTILINE)) <= 3
 
 
+@pytest.mark.needs("git")
 def test_the_dimension_is_counted_and_old_fingerprints_stay(spark: SparkSession, lake: Lake, patched: Path) -> None:
     before = [value(eventId=f"old-{number}") for number in range(2)]
     first = pipeline.run(spark, lake.spec(lake.segment(before)))
@@ -55,9 +56,10 @@ def test_the_dimension_is_counted_and_old_fingerprints_stay(spark: SparkSession,
     wrong = value(eventId="wrong", utmCampaign=5)
     batch = lake.segment([*before, *new, wrong], first_offset=2)
 
-    report, _ = submit_spec(lake.root, lake.spec(batch, event_files=live(first)), spark_apps=patched)
+    report, printed = submit_spec(lake.root, lake.spec(batch, event_files=live(first)), spark_apps=patched)
 
     assert (report.accepted, report.duplicate, report.reasons) == (5, 2, {"wrong_type": 1})
+    assert "landed 8 = accepted 5 + duplicate 2 + late 0 + rejected 1" in printed
     counted = {
         row["value"]: (row["events"], row["users"])
         for row in rows(report.tables["audience_by_window"])

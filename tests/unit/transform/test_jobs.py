@@ -1,10 +1,10 @@
-import time
 from threading import Barrier
 
 import pytest
 from pyspark.sql import SparkSession
 
 from clickstream_transform.jobs import THREADS, side_by_side
+from tests.kit.waiting import eventually
 
 ENDLESS = 2**50
 
@@ -24,17 +24,13 @@ def test_the_first_error_ends_all_jobs_and_is_raised(spark: SparkSession) -> Non
     def endless() -> object:
         return spark.range(ENDLESS).selectExpr("sum(id % 7)").collect()
 
+    tracker = spark.sparkContext.statusTracker()
+
     def failing() -> object:
-        tracker = spark.sparkContext.statusTracker()
-        while not tracker.getActiveJobsIds():
-            time.sleep(0.01)
+        assert eventually(lambda: bool(tracker.getActiveJobsIds()))
         raise ValueError("the first")
 
     jobs = {"first": endless, "second": failing} | {str(number): endless for number in range(2 * THREADS)}
     with pytest.raises(ValueError, match="the first"):
         side_by_side(spark, jobs)
-    tracker = spark.sparkContext.statusTracker()  # which hears of it a little later
-    deadline = time.monotonic() + 30
-    while tracker.getActiveJobsIds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert eventually(lambda: not tracker.getActiveJobsIds())  # it hears of it a little later

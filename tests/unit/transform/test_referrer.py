@@ -2,13 +2,13 @@ import re
 import unicodedata
 
 import pyarrow as pa
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from clickstream_transform.referrer import host_of
 from clickstream_transform.tables.pages_by_window import path_of
+from tests.kit.examples import examples
 
 HOSTS = {
     None: "(direct)",
@@ -76,8 +76,6 @@ PAGES = {
 }
 TEXTS = st.lists(st.sampled_from([*":/?#@[].aB\n \\$\u00c9\U0001f600", "://", "https://"]), max_size=12).map("".join)
 
-pytestmark = pytest.mark.usefixtures("steps_session")
-
 
 def values(spark: SparkSession, texts: list[str | None]) -> tuple[list[str], list[str]]:
     """Hosts and pages of texts."""
@@ -86,22 +84,18 @@ def values(spark: SparkSession, texts: list[str | None]) -> tuple[list[str], lis
     return table["host"].to_pylist(), table["path"].to_pylist()
 
 
-def test_hosts(spark: SparkSession) -> None:
-    hosts, _ = values(spark, list(HOSTS))
-    assert dict(zip(HOSTS, hosts, strict=True)) == HOSTS
+def test_hosts_and_pages(steps_session: SparkSession) -> None:
+    hosts, pages = values(steps_session, [*HOSTS, *PAGES])
+    assert dict(zip(HOSTS, hosts, strict=False)) == HOSTS
+    assert dict(zip(PAGES, pages[len(HOSTS) :], strict=True)) == PAGES
 
 
-def test_pages(spark: SparkSession) -> None:
-    _, pages = values(spark, list(PAGES))
-    assert dict(zip(PAGES, pages, strict=True)) == PAGES
-
-
-def test_lower_case_is_the_same_in_python(spark: SparkSession) -> None:
+def test_lower_case_is_the_same_in_python(steps_session: SparkSession) -> None:
     """For the characters of Unicode 3.2: later letters depend on which Unicode a library knows."""
     known = (chr(code) for code in range(1, 0x110000))
     letters = [letter for letter in known if unicodedata.ucd_3_2_0.category(letter) not in {"Cn", "Cs", "Co"}]
     inside = [letter for letter in letters if letter not in "/?#@:[]"]
-    hosts, _ = values(spark, [f"://{letter}" for letter in inside])
+    hosts, _ = values(steps_session, [f"://{letter}" for letter in inside])
     assert [(letter, host) for letter, host in zip(inside, hosts, strict=True) if host != letter.lower()] == []
 
 
@@ -112,9 +106,9 @@ def host(referrer: str) -> str:
     return (address[0] if address else authority.partition(":")[0]).lower() or "(invalid)"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(texts=st.lists(TEXTS, min_size=50, max_size=200))
-def test_any_text_has_the_host_and_page_that_python_finds(spark: SparkSession, texts: list[str]) -> None:
-    hosts, pages = values(spark, list(texts))
+@settings(max_examples=examples(short=3, long=60), suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(TEXTS, min_size=150, max_size=300))
+def test_any_text_has_the_host_and_page_that_python_finds(steps_session: SparkSession, texts: list[str]) -> None:
+    hosts, pages = values(steps_session, list(texts))
     assert hosts == [host(text) if text else "(direct)" for text in texts]
     assert pages == [text.partition("?")[0].partition("#")[0] or "/" for text in texts]

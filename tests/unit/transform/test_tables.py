@@ -1,19 +1,19 @@
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T  # noqa: N812 - the customary name
 
 from clickstream_transform.tables import TABLES
-from clickstream_transform.tables.table import Changes
-from tests.kit.changes import WIDTHS, Row, changes, filled, rows_of
+from tests.kit.changes import WIDTHS, Batch, Row, Rows, changes, filled, tables_of
+from tests.kit.examples import examples
 from tests.kit.lake import NOON
 
 HOUR = timedelta(hours=1)
@@ -21,8 +21,27 @@ MINUTE = timedelta(minutes=1)
 BUILD = {table.name: table.build for table in TABLES}
 KINDS = ("PAGE_VIEW", "ADD_TO_CART", "PURCHASE", "LOGIN", "LOGOUT")
 IDS = ("a", "A", "a ", "\u00e9", "e\u0301", "\uffff", "\U0001f600")  # the last two order by bytes, not by UTF-16
+BATCHES: dict[str, Batch] = {}
 
-pytestmark = pytest.mark.usefixtures("steps_session")
+
+def of_batch(new: list[Row], live: Iterable[Row] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give the test, as `tables`, what each table says of this batch."""
+
+    def keep(test: Callable[..., None]) -> Callable[..., None]:
+        BATCHES[test.__name__] = Batch(new, tuple(live))
+        return test
+
+    return keep
+
+
+@pytest.fixture(scope="module")
+def tables_by_batch(steps_session: SparkSession) -> dict[str, Rows]:
+    return dict(zip(BATCHES, tables_of(steps_session, list(BATCHES.values())), strict=True))
+
+
+@pytest.fixture
+def tables(tables_by_batch: dict[str, Rows], request: pytest.FixtureRequest) -> Rows:
+    return tables_by_batch[request.function.__name__]
 
 
 def schema_of(name: str) -> T.StructType:
@@ -31,13 +50,9 @@ def schema_of(name: str) -> T.StructType:
     return schema
 
 
-def built(name: str, made: Changes) -> list[Row]:
-    return rows_of(BUILD[name](made))
-
-
-def of_hour(rows: Iterable[Row], *without: str) -> list[Row]:
+def of_hour(rows: Iterable[Row]) -> list[Row]:
     """The rows of the 60-minute windows, without their key."""
-    dropped = {"window_start", "window_minutes", *without}
+    dropped = {"window_start", "window_minutes"}
     return [{k: v for k, v in row.items() if k not in dropped} for row in rows if row["window_minutes"] == 60]
 
 
@@ -46,24 +61,29 @@ def test_tables_are_registered_once() -> None:
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_a_table_ends_in_its_schema_and_no_events_give_no_rows(spark: SparkSession, name: str) -> None:
-    table = BUILD[name](changes(spark, []))
+def test_a_table_ends_in_its_schema(steps_session: SparkSession, name: str) -> None:
+    table = BUILD[name](changes(steps_session, [], []))
     assert [(field.name, field.dataType) for field in table.schema] == [
         (field.name, field.dataType) for field in schema_of(name)
     ]
     assert table.schema.names[:2] == ["window_start", "window_minutes"] or not name.endswith("_by_window")
-    assert table.collect() == []
 
 
-def test_traffic_counts_types_and_exact_distincts(spark: SparkSession) -> None:
-    kinds = ["PAGE_VIEW"] * 3 + ["ADD_TO_CART"] * 2 + ["PURCHASE", "LOGIN", "LOGOUT"]
-    users = ["a", "A", "a ", "\u00e9", "e\u0301", "a", "a", "a"]
-    rows: list[Row] = [
-        {"event_time": NOON + n * MINUTE, "event_type": kind, "user_id": user, "session_id": f"s{n // 4}"}
-        for n, (kind, user) in enumerate(zip(kinds, users, strict=True))
-    ]
-    made = changes(spark, rows[:1], rows[1:])
-    five, hour = sorted(built("traffic_by_window", made), key=lambda row: row["window_minutes"])
+def test_no_events_give_no_rows(steps_session: SparkSession) -> None:
+    assert tables_of(steps_session, [Batch([])]) == [{name: [] for name in BUILD}]
+
+
+TYPES = ["PAGE_VIEW"] * 3 + ["ADD_TO_CART"] * 2 + ["PURCHASE", "LOGIN", "LOGOUT"]
+USERS = ["a", "A", "a ", "\u00e9", "e\u0301", "a", "a", "a"]
+VISITS: list[Row] = [
+    {"event_time": NOON + n * MINUTE, "event_type": kind, "user_id": user, "session_id": f"s{n // 4}"}
+    for n, (kind, user) in enumerate(zip(TYPES, USERS, strict=True))
+]
+
+
+@of_batch(VISITS[:1], live=VISITS[1:])
+def test_traffic_counts_types_and_exact_distincts(tables: Rows) -> None:
+    five, hour = sorted(tables["traffic_by_window"], key=lambda row: int(row["window_minutes"]))
     assert hour == {
         "window_start": NOON,
         "window_minutes": 60,
@@ -79,19 +99,20 @@ def test_traffic_counts_types_and_exact_distincts(spark: SparkSession) -> None:
     assert (five["events"], five["page_views"], five["add_to_carts"], five["users"]) == (5, 3, 2, 5)
 
 
-def test_a_session_with_several_users_and_devices_is_one_session(spark: SparkSession) -> None:
-    rows: list[Row] = [
+@of_batch(
+    [
         {"user_id": "a", "device": "mobile"},
         {"user_id": "a", "device": "desktop", "event_type": "PURCHASE", "currency": "EUR", "amount": Decimal(1)},
         {"user_id": "b", "device": "mobile", "referrer": "https://x.example"},
     ]
-    made = changes(spark, rows)
-    ((users, sessions),) = {(row["users"], row["sessions"]) for row in built("traffic_by_window", made)}
+)
+def test_a_session_with_several_users_and_devices_is_one_session(tables: Rows) -> None:
+    ((users, sessions),) = {(row["users"], row["sessions"]) for row in tables["traffic_by_window"]}
     assert (users, sessions) == (2, 1)
-    assert of_hour(built("funnel_by_window", made)) == [
+    assert of_hour(tables["funnel_by_window"]) == [
         {"sessions_viewed": 1, "sessions_carted": 0, "sessions_purchased": 1}
     ]
-    audience = {(row["dimension"], row["value"]): row for row in of_hour(built("audience_by_window", made))}
+    audience = {(row["dimension"], row["value"]): row for row in of_hour(tables["audience_by_window"])}
     assert audience["device", "mobile"] == {
         "dimension": "device", "value": "mobile", "events": 2, "users": 2, "sessions": 1, "purchases": 0,
     }  # fmt: skip
@@ -103,63 +124,68 @@ def test_a_session_with_several_users_and_devices_is_one_session(spark: SparkSes
     assert len(audience) == 5
 
 
-def test_a_page_has_the_views_of_all_its_addresses(spark: SparkSession) -> None:
-    rows: list[Row] = [
+@of_batch(
+    [
         {"page": "/a?x", "user_id": "u1"},
         {"page": "/a#y", "user_id": "u2"},
         {"page": "/a", "event_type": "ADD_TO_CART", "user_id": "u3"},
         {"page": "?", "session_id": "s2"},
         {"page": "/A"},
     ]
-    pages = of_hour(built("pages_by_window", changes(spark, rows)))
-    assert sorted(pages, key=lambda row: str(row["page"])) == [
+)
+def test_a_page_has_the_views_of_all_its_addresses(tables: Rows) -> None:
+    assert sorted(of_hour(tables["pages_by_window"]), key=lambda row: str(row["page"])) == [
         {"page": "/", "views": 1, "users": 1, "sessions": 1},
         {"page": "/A", "views": 1, "users": 1, "sessions": 1},
         {"page": "/a", "views": 2, "users": 2, "sessions": 1},
     ]
 
 
-def test_a_window_without_views_has_a_funnel_of_zeros_and_no_pages(spark: SparkSession) -> None:
-    made = changes(spark, [{"event_type": "LOGIN"}])
+@of_batch([{"event_type": "LOGIN"}])
+def test_a_window_without_views_has_a_funnel_of_zeros_and_no_pages(tables: Rows) -> None:
     zeros = {"sessions_viewed": 0, "sessions_carted": 0, "sessions_purchased": 0}
-    assert sorted(built("funnel_by_window", made), key=lambda row: int(row["window_minutes"])) == [
+    assert sorted(tables["funnel_by_window"], key=lambda row: int(row["window_minutes"])) == [
         {"window_start": NOON, "window_minutes": 5} | zeros,
         {"window_start": NOON, "window_minutes": 60} | zeros,
     ]
-    assert built("pages_by_window", made) == []
-    assert built("revenue_by_window", made) == []
+    assert tables["pages_by_window"] == []
+    assert tables["revenue_by_window"] == []
 
 
-def test_revenue_is_exact_and_of_purchases_only(spark: SparkSession) -> None:
-    largest, least = Decimal("999999999999999999.999999"), Decimal("0.000001")
-    bought = {"event_type": "PURCHASE", "currency": "EUR"}
-    rows: list[Row] = [
-        *[bought | {"amount": largest}] * 12,
-        *[bought | {"amount": least}] * 3,
-        bought | {"amount": Decimal(0), "currency": "USD"},
+LARGEST, LEAST = Decimal("999999999999999999.999999"), Decimal("0.000001")
+BOUGHT = {"event_type": "PURCHASE", "currency": "EUR"}
+
+
+@of_batch(
+    [
+        *[BOUGHT | {"amount": LARGEST}] * 12,
+        *[BOUGHT | {"amount": LEAST}] * 3,
+        BOUGHT | {"amount": Decimal(0), "currency": "USD"},
         {"event_type": "ADD_TO_CART", "currency": "EUR", "amount": Decimal(5)},
     ]
-    revenue = of_hour(built("revenue_by_window", changes(spark, rows)))
-    assert sorted(revenue, key=lambda row: str(row["currency"])) == [
-        {"currency": "EUR", "purchases": 15, "amount": 12 * largest + 3 * least},
+)
+def test_revenue_is_exact_and_of_purchases_only(tables: Rows) -> None:
+    assert sorted(of_hour(tables["revenue_by_window"]), key=lambda row: str(row["currency"])) == [
+        {"currency": "EUR", "purchases": 15, "amount": 12 * LARGEST + 3 * LEAST},
         {"currency": "USD", "purchases": 1, "amount": Decimal(0)},
     ]
 
 
-def test_sessions_hours_hold_all_events_of_those_that_gained_one(spark: SparkSession) -> None:
-    new: list[Row] = [
+@of_batch(
+    [
         {"event_time": NOON + 5 * MINUTE, "page": "/new?x", "user_id": "u1"},
         {"event_time": NOON + HOUR, "event_type": "LOGOUT", "device": "desktop"},
-    ]
-    live: list[Row] = [
+    ],
+    live=[
         {"event_time": NOON + 59 * MINUTE, "event_type": "ADD_TO_CART", "page": "/cart"},
         {"event_time": NOON, "event_type": "PURCHASE", "page": "/pay", "user_id": "u0", "region": "US"},
         {"event_time": NOON + 30 * MINUTE, "page": "/old"},
         {"session_id": "other"},  # in the hour, but it gained nothing
         {"event_time": NOON - MINUTE},  # of the session, in an hour without news
-    ]
-    rows = sorted(built("session_hours", changes(spark, new, live)), key=lambda row: row["hour"])
-    assert rows == [
+    ],
+)
+def test_sessions_hours_hold_all_events_of_those_that_gained_one(tables: Rows) -> None:
+    assert sorted(tables["session_hours"], key=lambda row: str(row["hour"])) == [
         {
             "session_id": "s",
             "hour": NOON,
@@ -193,33 +219,40 @@ def test_sessions_hours_hold_all_events_of_those_that_gained_one(spark: SparkSes
     ]
 
 
-@pytest.mark.parametrize(
-    "ties",
-    [
-        [{"event_time": NOON}, {"event_time": NOON + timedelta(microseconds=1)}],
-        [{"event_id": "B"}, {"event_id": "a"}],
-        [{"event_id": "e"}, {"event_id": "e "}],
-        [{"event_id": "\uffff"}, {"event_id": "\U0001f600"}],
-        [{"event_id": "e", "fingerprint": b"\x7f" * 32}, {"event_id": "e", "fingerprint": b"\x80" * 32}],
+TIES: dict[str, list[Row]] = {
+    "by time": [{"event_time": NOON}, {"event_time": NOON + timedelta(microseconds=1)}],
+    "by id, in bytes": [{"event_id": "B"}, {"event_id": "a"}],
+    "by id, its prefix first": [{"event_id": "e"}, {"event_id": "e "}],
+    "by id, beyond the BMP": [{"event_id": "\uffff"}, {"event_id": "\U0001f600"}],
+    "by fingerprint, unsigned": [
+        {"event_id": "e", "fingerprint": b"\x7f" * 32},
+        {"event_id": "e", "fingerprint": b"\x80" * 32},
     ],
-    ids=["by time", "by id, in bytes", "by id, its prefix first", "by id, beyond the BMP", "by fingerprint, unsigned"],
-)
-@pytest.mark.parametrize("greatest_first", [False, True])
-def test_least_and_greatest_event(spark: SparkSession, ties: list[Row], *, greatest_first: bool) -> None:
-    rows = [row | {"page": f"/{n}", "user_id": f"u{n}"} for n, row in enumerate(ties)]
-    (row,) = built("session_hours", changes(spark, rows[::-1] if greatest_first else rows))
+}
+for tie, tied in TIES.items():
+    BATCHES[tie] = Batch([row | {"page": f"/{n}", "user_id": f"u{n}"} for n, row in enumerate(tied)])
+    BATCHES[f"{tie}, reversed"] = Batch(BATCHES[tie].new[::-1])
+
+
+@pytest.mark.parametrize("order", ["", ", reversed"])
+@pytest.mark.parametrize("tie", TIES)
+def test_least_and_greatest_event(tables_by_batch: dict[str, Rows], tie: str, order: str) -> None:
+    (row,) = tables_by_batch[tie + order]["session_hours"]
     assert (row["user_id"], row["entry_page"], row["exit_page"]) == ("u0", "/0", "/1")
 
 
-def test_users_by_hour_are_those_of_the_new_events(spark: SparkSession) -> None:
-    new: list[Row] = [
+@of_batch(
+    [
         {"user_id": "a", "event_time": NOON + 59 * MINUTE},
         {"user_id": "a", "event_time": NOON, "session_id": "t"},
         {"user_id": "a", "event_time": NOON + HOUR},
         {"user_id": "A", "event_time": NOON},
-    ]
-    users = built("users_by_hour", changes(spark, new, [{"user_id": "live"}]))
-    assert sorted((row["hour"], row["user_id"]) for row in users) == [(NOON, "A"), (NOON, "a"), (NOON + HOUR, "a")]
+    ],
+    live=[{"user_id": "live"}],
+)
+def test_users_by_hour_are_those_of_the_new_events(tables: Rows) -> None:
+    users = [(row["hour"], row["user_id"]) for row in tables["users_by_hour"]]
+    assert sorted(users) == [(NOON, "A"), (NOON, "a"), (NOON + HOUR, "a")]
 
 
 def distinct(events: Iterable[Row], column: str) -> int:
@@ -326,18 +359,19 @@ EVENTS: st.SearchStrategy[Row] = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(events=st.lists(EVENTS, max_size=40), live=st.integers(0, 40))
-@example(events=[], live=0)
-def test_every_table_says_what_plain_python_does(spark: SparkSession, events: list[Row], live: int) -> None:
-    rows = filled(events)
-    new = rows[live:]
-    made = changes(spark, new, rows[:live])
-    wanted = expected(new, rows[:live])
-    assert set(wanted) == set(BUILD)
-    found: dict[str, set[tuple[Any, ...]]] = {}
-    for name in wanted:
-        table = built(name, made)
-        found[name] = {tuple(row.values()) for row in table}
-        assert len(found[name]) == len(table), name
-    assert found == wanted
+RANDOM_BATCHES = st.lists(st.tuples(st.lists(EVENTS, max_size=40), st.integers(0, 40)), min_size=6, max_size=6)
+
+
+@settings(max_examples=examples(short=2, long=25), suppress_health_check=list(HealthCheck))
+@given(drawn=RANDOM_BATCHES)
+def test_every_table_says_what_plain_python_does(
+    steps_session: SparkSession, drawn: list[tuple[list[Row], int]]
+) -> None:
+    batches = [Batch(rows[live:], rows[:live]) for events, live in drawn for rows in [filled(events)]]
+    for batch, found in zip(batches, tables_of(steps_session, batches), strict=True):
+        wanted = expected(list(batch.new), list(batch.live))
+        assert set(wanted) == set(BUILD)
+        for name, table in found.items():
+            rows = {tuple(row.values()) for row in table}
+            assert len(rows) == len(table), name
+            assert rows == wanted[name], name
