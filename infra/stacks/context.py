@@ -1,12 +1,14 @@
 """What a deployment is told: by the CDK context, refused by name when it is missing or wrong."""
 
 from ipaddress import IPv4Network
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-from aws_cdk import App
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from infra.stacks.profile import PROFILES, Profile
+
+if TYPE_CHECKING:
+    from aws_cdk import App
 
 _WIDEST = 16
 
@@ -50,7 +52,7 @@ class Deployment(BaseModel):
     )
 
     @classmethod
-    def of(cls, app: App) -> Self:
+    def of(cls, app: "App") -> Self:
         """Read the context of an app.
 
         Raises:

@@ -38,7 +38,7 @@ def submit(folder: Path, *arguments: str, spark_apps: Path = SPARK_APPS) -> subp
     )
 
 
-def submit_spec(folder: Path, spec: Spec, *, spark_apps: Path = SPARK_APPS) -> tuple[Report, str]:
+def submit_spec(folder: Path, spec: Spec, *, spark_apps: Path) -> tuple[Report, str]:
     """Run a spec in a process of its own; return its report and what it printed."""
     path = folder / f"{spec.attempt_id}.json"
     path.write_text(json.dumps(jsonform.encode(spec)))

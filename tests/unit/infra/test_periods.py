@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clickstream.retention import LOG_DAYS, PERIODS, RULES, Retention
+from clickstream.retention import PERIODS, RULES, Retention
 from infra import periods
 from infra.bootstrap import __main__ as bootstrap
 from infra.bootstrap.topic import topic_config
@@ -36,10 +36,14 @@ def test_a_setting_wins_over_the_file_and_an_empty_one_does_not() -> None:
     assert periods.periods(environment) == Retention().model_dump() | {"raw_days": 31}
 
 
-@pytest.mark.parametrize("value", ["0", "36501", "3.5", "-1", "x", "1\nA=b"])
-def test_a_wrong_setting_is_refused_by_name_value_and_rule(value: str) -> None:
-    (line,) = refusal({"CLICKSTREAM_KEEP_RAW_DAYS": value})
-    assert line.startswith(f"CLICKSTREAM_KEEP_RAW_DAYS is {value!r}; it must be 1 to 36,500 days that landed records")
+def test_a_wrong_setting_is_refused_by_name_value_and_rule() -> None:
+    names = ("RAW", "ARCHIVE", "REJECTED", "SESSIONS", "ATTEMPTS", "PUBLISHED")
+    wrong = dict(zip(names, ("0", "36501", "3.5", "-1", "x", "1\nA=b"), strict=True))
+    lines = refusal({f"CLICKSTREAM_KEEP_{name}_DAYS": value for name, value in wrong.items()})
+    assert len(lines) == len(wrong)
+    for name, value in wrong.items():
+        (line,) = (line for line in lines if line.startswith(f"CLICKSTREAM_KEEP_{name}_DAYS is {value!r}; "))
+        assert "; it must be 1 to 36,500 days that " in line
 
 
 def test_each_rule_is_refused_by_the_names_of_both() -> None:
@@ -90,12 +94,3 @@ def test_the_image_and_the_host_get_the_settings() -> None:
     copied = (repository / "docker" / "pipeline" / "Dockerfile").read_text()
     assert "COPY infra infra" in copied
     assert "COPY plugins plugins" in copied
-
-
-@pytest.mark.needs("node")
-def test_the_stacks_allow_what_the_settings_allow() -> None:
-    from infra.stacks.log_groups import DAYS
-    from infra.stacks.source import CONTENTS
-
-    assert tuple(DAYS) == LOG_DAYS
-    assert {"infra/periods.py", "infra/bootstrap", "plugins"} <= set(CONTENTS)
