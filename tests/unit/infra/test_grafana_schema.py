@@ -15,14 +15,13 @@ from jsonschema import Draft7Validator
 
 from tests.kit.grafana_files import BOARDS
 
-NPM = shutil.which("npm")
 PACKAGE = Path(__file__).with_name("grafana_schema") / "package.json"
 TYPES = "node_modules/@grafana/schema/dist/types/raw"
 # What a plugin reads beyond the types: Grafana's comment in them says an annotation's target is a query like others.
 OPEN = ("AnnotationTarget", "AnnotationQuery")
 Validate = Callable[[str, str, Any], list[str]]
 
-pytestmark = pytest.mark.needs("npm")
+pytestmark = [pytest.mark.long, pytest.mark.needs("npm")]  # what npm fetches takes a while
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def validate(tmp_path_factory: pytest.TempPathFactory) -> Validate:
     folder = tmp_path_factory.mktemp("grafana-schema")
     shutil.copy(PACKAGE, folder)
     quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    subprocess.run([str(NPM), "install", *quiet], cwd=folder, check=True, timeout=300, capture_output=True)
+    subprocess.run(["npm", "install", *quiet], cwd=folder, check=True, timeout=300, capture_output=True)
 
     @functools.cache
     def validator(module: str, name: str) -> Draft7Validator:

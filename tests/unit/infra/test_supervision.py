@@ -51,26 +51,23 @@ def start_family(stack: Stack) -> tuple[Supervisor, int, list[int]]:
     return supervisor, session, [int(pid) for pid in pids.read_text().split()]
 
 
-def test_a_killed_program_comes_back_and_leaves_no_orphan(stack: Stack) -> None:
-    supervisor, _, pids = start_family(stack)
+def test_a_killed_program_comes_back_without_an_orphan_and_a_shut_down_leaves_nothing(stack: Stack) -> None:
+    supervisor, session, pids = start_family(stack)
     parent = supervisor.process("family")["pid"]
     (child,) = set(pids) - {parent}
     os.kill(parent, signal.SIGKILL)
     assert eventually(lambda: not psutil.pid_exists(child), seconds=60)
     assert eventually(lambda: supervisor.process("family")["pid"] not in {0, parent}, seconds=60)
+    supervisor.shut_down()
+    assert session_members(session) == []
+    assert not supervisor.is_running()
+    assert list((stack.folder / "run").glob("*.sock")) == []
 
 
-def test_nothing_outlives_a_killed_supervisor(stack: Stack) -> None:
-    supervisor, session, _ = start_family(stack)
-    os.kill(session, signal.SIGKILL)
-    assert eventually(lambda: session_members(session) == [], seconds=60)
-    assert supervisor.was_killed()
-
-
-def test_a_supervisor_that_ends_while_it_is_looked_at_hides_nothing(
+def test_a_supervisor_that_ends_while_it_is_looked_at_hides_nothing_and_nothing_outlives_it(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, session, pids = start_family(stack)
+    supervisor, session, pids = start_family(stack)
     cmdline = psutil.Process.cmdline
 
     def too_late(process: psutil.Process) -> list[str]:
@@ -78,8 +75,11 @@ def test_a_supervisor_that_ends_while_it_is_looked_at_hides_nothing(
         process.wait(60)
         return list(cmdline(process))
 
-    monkeypatch.setattr(psutil.Process, "cmdline", too_late)
-    assert {process.pid for process in session_members(session)} >= set(pids)
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "cmdline", too_late)
+        assert {process.pid for process in session_members(session)} >= set(pids)
+    assert eventually(lambda: session_members(session) == [], seconds=60)
+    assert supervisor.was_killed()
 
 
 def test_a_supervisor_killed_together_with_its_reaper_is_cleaned_up_by_the_next_command(stack: Stack) -> None:
@@ -93,14 +93,6 @@ def test_a_supervisor_killed_together_with_its_reaper_is_cleaned_up_by_the_next_
     supervisor.shut_down()
     assert session_members(session) == []
     assert not supervisor.was_killed()
-
-
-def test_shutting_down_leaves_neither_process_nor_socket(stack: Stack) -> None:
-    supervisor, session, _ = start_family(stack)
-    supervisor.shut_down()
-    assert session_members(session) == []
-    assert not supervisor.is_running()
-    assert list((stack.folder / "run").glob("*.sock")) == []
 
 
 def test_the_pid_file_of_another_process_is_no_session_of_the_stack(stack: Stack) -> None:

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 
 from infra.local.ports import LOOPBACK, free_ports
 from tests.kit.installations import started
+from tests.kit.waiting import eventually
 
 MONITORING = Path(__file__).parents[3] / "infra" / "monitoring"
 START = MONITORING / "alertmanager" / "start"
@@ -74,11 +74,10 @@ def amtool(*arguments: str | Path) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def full(tmp_path: Path) -> Path:
-    return fill(
-        tmp_path, MAIL, page_url="https://pages.example.org/a?b=1&c=2|3", heartbeat_url="https://beat.example.org"
-    )
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    urls = {"page_url": "https://pages.example.org/a?b=1&c=2|3", "heartbeat_url": "https://beat.example.org"}
+    return fill(tmp_path_factory.mktemp("full"), MAIL, **urls)
 
 
 def test_the_configuration_is_valid_and_has_every_address(full: Path) -> None:
@@ -173,14 +172,7 @@ def test_the_heartbeat_goes_out_at_once_and_a_consequence_is_silent(tmp_path: Pa
             tmp_path, program=str(ALERTMANAGER), page_url=f"{hook}/page", heartbeat_url=f"{hook}/heartbeat"
         )
         with started(command, tmp_path / "alertmanager.log", **environment):
-            deadline = time.monotonic() + 240
-            while True:
-                try:
-                    httpx.get(f"{url}/-/ready", timeout=30).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    assert time.monotonic() < deadline, (tmp_path / "alertmanager.log").read_text()
-                    time.sleep(0.1)
+            assert eventually(lambda: httpx.get(f"{url}/-/ready", timeout=30).is_success)
             httpx.post(f"{url}/api/v2/alerts", json=fired, timeout=30).raise_for_status()
             path, content = received.get(timeout=240)
             assert (path, content["commonLabels"]["alertname"]) == ("/heartbeat", "Watchdog")
