@@ -15,11 +15,10 @@ from urllib.parse import quote, urlencode
 import httpx
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from infra.local import credentials, demo, lifecycle, prometheus
+from infra.local import demo, lifecycle, prometheus
 from infra.local.airflow_api import AirflowApi
 from infra.local.demo import make_burst, wait_until_published
 from infra.local.errors import StackError
@@ -29,7 +28,7 @@ from infra.local.supervision import Supervisor
 from tests import oracle
 from tests.kit.dags import DAGS, switched_on
 from tests.kit.demonstration import Demonstration
-from tests.kit.metrics import NAMES
+from tests.kit.metrics import NAMES, Samples, counters
 from tests.kit.pipeline import Pipeline
 from tests.kit.processes import family_of, kill, members, members_with_backends, supervisor_of
 from tests.kit.services import superuser
@@ -315,8 +314,8 @@ class Killed:
     variables: set[str]
     outlived: list[psutil.Process]
     listening: set[str]
-    before: dict[tuple[str, ...], float]
-    after: dict[tuple[str, ...], float]
+    before: Samples
+    after: Samples
 
 
 @pytest.fixture(scope="module")
@@ -359,19 +358,6 @@ def parent_of(process: psutil.Process) -> psutil.Process:
     return parent
 
 
-def counters(stack: Stack) -> dict[tuple[str, ...], float]:
-    """Every counter that Prometheus would scrape now, by name and label values in the order of their names."""
-    token = credentials.token(stack, "metrics_token")
-    answer = httpx.get(stack.metrics_url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
-    answer.raise_for_status()
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        if family.type in {"counter", "histogram"}
-        for sample in family.samples
-    }
-
-
 def test_a_killed_task_leaves_no_process_and_the_numbers_are_right(killed: Killed, published: Pipeline) -> None:
     assert killed.outlived == []
     published.assert_equals_oracle(published.log())
@@ -386,7 +372,6 @@ def test_a_killed_task_is_one_failure_and_what_airflow_forgets_stays_counted(kil
         gone = conn.execute("DELETE FROM dag_run WHERE dag_id = 'check_health' AND state = 'success'").rowcount
     assert gone > 0
     assert ("airflow_dag_runs_finished_total", "check_health", "success") in after
-    lifecycle.restart(stack, "airflow-api-server")
     now = counters(stack)
     assert [key for key in after if now[key] < after[key]] == []
 

@@ -17,7 +17,7 @@ from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
 from tests.kit.metrics import NAMES, samples
 from tests.kit.services import superuser
-from tests.kit.waiting import eventually
+from tests.kit.waiting import wait_for
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
@@ -145,4 +145,4 @@ def test_prometheus_is_configured_for_it_and_scrapes_it(stack: Stack) -> None:
         answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params=query, timeout=30).json()
         return [one["value"][1] for one in answer["data"]["result"]] == ["1"]
 
-    assert eventually(scraped, seconds=240)
+    wait_for(scraped, "successful scrape")

@@ -23,6 +23,7 @@ from infra.local.settings import Ports
 from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
 from infra.local.status import local_data, read_status
 from infra.local.supervision import Supervisor
+from tests.kit.metrics import counters
 from tests.kit.processes import kill, members_with_backends, supervisor_of
 from tests.kit.services import superuser
 
@@ -196,6 +197,7 @@ def test_the_commands_of_a_clone_do_not_see_other_stacks(stack: Stack) -> None:
 def test_after_a_kill_and_after_a_reboot_the_next_up_finds_all_data(stack: Stack) -> None:
     with superuser(stack, "clickstream") as connection:
         connection.execute("CREATE TABLE public.kept AS SELECT 1 AS x")
+    counted = counters(stack)
     assert kill(supervisor_of(stack), members_with_backends(stack)) == []
     assert {one.reason for one in read_status(stack)} >= {"its supervisor was killed; `make up` recovers"}
     services = replace(stack, with_airflow=False, with_prometheus=False)
@@ -217,6 +219,8 @@ def test_after_a_kill_and_after_a_reboot_the_next_up_finds_all_data(stack: Stack
     lifecycle.up(stack)  # with Airflow, which was killed too
     assert all(one.is_fine for one in read_status(stack))
     assert kept(stack) == [(1,)]
+    now = counters(stack)
+    assert [key for key in counted if now[key] < counted[key]] == []
     with superuser(stack, "clickstream") as connection:
         connection.execute("DROP TABLE public.kept")
 
