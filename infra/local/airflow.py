@@ -65,6 +65,7 @@ def environment(stack: Stack, java: Java) -> dict[str, str]:
         "WORKERS__SECRETS_BACKEND_KWARGS": json.dumps(backend),
         "WORKERS__SOCKET_CLEANUP_TIMEOUT": 10,
         # A task whose worker or scheduler was killed is found and tried again within half a minute.
+        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1 if stack.disposable else 5,
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 20,
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 10,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,

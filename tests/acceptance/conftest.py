@@ -11,6 +11,7 @@ from infra.local import airflow, demo, lifecycle
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
 from tests.kit.aws import Server
+from tests.kit.demonstration import Demonstration, demonstrate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,3 +34,9 @@ def stack(services: Stack, template: str, aws_server: Server) -> Iterator[Stack]
     yield whole
     airflow.stop(whole)
     Supervisor(whole).stop_program("prometheus")
+
+
+@pytest.fixture(scope="package")
+def demonstration(stack: Stack) -> Demonstration:
+    """What the demo left in the stack: a burst that Airflow has drained and published, and the health of it all."""
+    return demonstrate(stack)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from clickstream.health import (
-    airflow,
-)
+from clickstream.health import airflow
 from clickstream.health.check import Check
 from infra.local.supervision import Supervisor
-from tests.kit.installations import (
-    installation,
-    look,
-    says,
-)
+from tests.kit.installations import installation, look, says
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import superuser
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -37,8 +31,7 @@ def test_a_process_of_airflow_that_stands_still(pipeline: Pipeline, check: Check
     says(look(check, installation(pipeline)), "ok", "The last heartbeat was at")
     pid = Supervisor(pipeline.stack).process(program)["pid"]
     try:
-        while not stands_still(pipeline, pid, job):
-            time.sleep(0.5)
+        wait_for(lambda: stands_still(pipeline, pid, job), f"{program} between two heartbeats")
         row = look(check, installation(pipeline))
     finally:
         os.kill(pid, signal.SIGCONT)

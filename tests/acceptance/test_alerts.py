@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import yaml
 from infra.local.stack import Stack
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import REPOSITORY
+from tests.kit.waiting import wait_for
 
 RULES = REPOSITORY / "infra" / "monitoring" / "rules"
 RUNBOOKS = sorted(page for page in (REPOSITORY / "docs" / "runbooks").rglob("*.md") if page.stem != "README")
@@ -38,21 +37,13 @@ def queries(page: Path, language: str) -> list[str]:
     return re.findall(f"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def within(seconds: float, read: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
-    """What is read, as soon as the condition holds, else as it was last."""
-    deadline = time.monotonic() + seconds
-    while not condition(found := read()) and time.monotonic() < deadline:
-        time.sleep(1)
-    return found
-
-
 @pytest.mark.needs("prometheus")
 def test_every_rule_is_loaded_and_evaluated_and_the_watchdog_fires(stack: Stack) -> None:
-    found = within(
-        240,
-        lambda: [rule for group in ask(stack, "rules")["groups"] for rule in group["rules"]],
-        lambda rules: all(rule["health"] != "unknown" for rule in rules),
-    )
+    def evaluated() -> list[dict[str, Any]] | None:
+        rules = [rule for group in ask(stack, "rules")["groups"] for rule in group["rules"]]
+        return None if any(rule["health"] == "unknown" for rule in rules) else rules
+
+    found = wait_for(evaluated, "evaluation of every rule")
     assert {rule["name"]: (rule["health"], rule.get("lastError")) for rule in found} == dict.fromkeys(
         expressions(), ("ok", None)
     )
@@ -67,23 +58,24 @@ def test_every_metric_that_a_rule_or_a_runbook_names_is_scraped(stack: Stack) ->
         for text in texts
         for name in re.findall(r"(?<![:\w])(?:clickstream|airflow|exporter|prometheus)_\w+(?![.:\w])", text)
     }
-    known = within(240, lambda: set(ask(stack, "metadata")), lambda metadata: named <= metadata)
     assert "clickstream_lag_records" in named
-    assert named - known == set()
+
+    def missing() -> set[str]:
+        return named - set(ask(stack, "metadata"))
+
+    wait_for(lambda: not missing(), lambda: f"scrape of {missing()}")
 
 
 @pytest.mark.needs("prometheus")
 def test_the_link_of_an_alert_opens_its_runbook(stack: Stack) -> None:
-    alerts = within(
-        240,
-        lambda: ask(stack, "alerts")["alerts"],
-        lambda alerts: "Watchdog" in [alert["labels"]["alertname"] for alert in alerts],
-    )
-    for alert in alerts:
+    def alerts() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = ask(stack, "alerts")["alerts"]
+        return found if "Watchdog" in [alert["labels"]["alertname"] for alert in found] else None
+
+    for alert in wait_for(alerts, "Watchdog"):
         page = httpx.get(alert["annotations"]["runbook_url"], timeout=30)
         assert page.status_code == 200
         assert page.text.startswith(f"# {alert['labels']['alertname']}\n")
-    assert "Watchdog" in [alert["labels"]["alertname"] for alert in alerts]
 
 
 @pytest.mark.needs("prometheus")

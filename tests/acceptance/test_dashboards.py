@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -13,17 +12,19 @@ import httpx
 import psycopg
 import pytest
 from kafka import KafkaProducer
+from pyspark.sql import SparkSession
 
 from infra.local import credentials
-from infra.local.airflow_api import AirflowApi
-from infra.local.demo import make_burst, wait_until_published
 from infra.local.stack import TOPIC, Stack
+from tests.kit.dags import switched_on
+from tests.kit.demonstration import Demonstration
 from tests.kit.grafana_files import BOARDS, STEP, Asked, all_asked
+from tests.kit.pipeline import Pipeline
 from tests.kit.records import HISTORIC
+from tests.kit.waiting import wait_for
 
 pytestmark = pytest.mark.needs("prometheus")
 
-WITHIN_SECONDS = 300
 MAY_BE_EMPTY = {
     "Declared losses": "nothing was lost",
     "Checks that were not ok": "all components are well",
@@ -32,22 +33,21 @@ MAY_BE_EMPTY = {
 
 
 @pytest.fixture(scope="module")
-def fed(stack: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - the template is copied before data come
-    """The stack with its scheduled DAGs running, after bursts, rejected records, and old ones of the hours before."""
-    with AirflowApi(stack) as api:
-        dags = api.call("GET", "/dags")["dags"]
-        scheduled = [str(dag["dag_id"]) for dag in dags if dag["timetable_summary"]]
-        for dag_id in scheduled:
-            api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        send_old_and_broken(stack)
-        with psycopg.connect(credentials.reader_url(stack), autocommit=True) as conn:
-            for _ in range(2):  # a rate needs a change after the first scrape
-                wait_until_published(stack, conn, make_burst(stack, events=400))
-        for dag_id in scheduled:
-            api.wait_for_run(dag_id, api.trigger(dag_id))
+def fed(stack: Stack, demonstration: Demonstration, spark: SparkSession) -> Iterator[Stack]:  # noqa: ARG001
+    """The stack after its demo, then rejected records and old ones of the hours before, while drains go on."""
+    view = Pipeline.of(stack)
+    wait_for(lambda: scraped(stack, "clickstream_batches_total"), "scrape")  # a rate needs a change after the first
+    send_old_and_broken(stack)
+    view.drain_all()
+    view.aggregate_all(spark)
+    view.close()
+    with switched_on(stack, "drain_clickstream"):
         yield stack
-        for dag_id in scheduled:
-            api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+
+
+def scraped(stack: Stack, metric: str) -> bool:
+    answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params={"query": f"{metric} > 0"}, timeout=30)
+    return bool(answer.json()["data"]["result"])
 
 
 def send_old_and_broken(stack: Stack) -> None:
@@ -103,11 +103,13 @@ def ask(fed: Stack) -> Iterator[Callable[[Asked], bool]]:
 
 
 def test_every_panel_and_annotation_shows_something(ask: Callable[[Asked], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while empty := [one.name for one in all_asked() if one.panel not in MAY_BE_EMPTY and not ask(one)]:
-        if time.monotonic() > deadline:
-            pytest.fail(f"Nothing to show after {WITHIN_SECONDS} s in:\n" + "\n".join(empty))
-        time.sleep(STEP)
+    empty = {one.name for one in all_asked() if one.panel not in MAY_BE_EMPTY}
+
+    def all_show() -> bool:
+        empty.difference_update([one.name for one in all_asked() if one.name in empty and ask(one)])
+        return not empty
+
+    wait_for(all_show, lambda: "data of " + ", ".join(sorted(empty)), seconds=300)
 
 
 def test_what_may_be_empty_is_asked_without_an_error(ask: Callable[[Asked], bool]) -> None:

@@ -184,17 +184,23 @@ def cookies(stack: Stack, jwt: str) -> list[Any]:
 def opened(
     browser: Browser, stack: Stack, jwt: str, query: str = "", **options: Any
 ) -> Iterator[tuple[Page, Complaints]]:
-    """The page, loaded, in a browser that is logged in."""
+    """The page, loaded, in a browser that is logged in, with a clock that the test can move."""
     context = browser.new_context(**{"viewport": WIDE, **options})
     context.add_cookies(cookies(stack, jwt))
     page = context.new_page()
     page.set_default_timeout(60 * SECONDS)
+    page.clock.install()
     complaints = Complaints()
     complaints.listen(page)
     page.goto(f"{stack.airflow_url}/clickstream/health{query}")
     expect(page.locator("#main")).to_be_visible(timeout=60 * SECONDS)
     yield page, complaints
     context.close()
+
+
+def poll_again(page: Page) -> None:
+    """Let the page's clock reach its next poll."""
+    page.clock.run_for(11 * SECONDS)
 
 
 def table(page: Page, section: str) -> list[list[str]]:
@@ -339,23 +345,10 @@ def test_an_equation_that_does_not_hold_is_marked(browser: Browser, stack: Stack
 # Live
 
 
-def poll_again(page: Page) -> None:
-    """Let the page's clock reach its next poll."""
-    page.clock.run_for(11 * SECONDS)
-
-
 @pytest.fixture
 def clocked(browser: Browser, stack: Stack, jwt: str, seen: Pipeline) -> Iterator[Page]:  # noqa: ARG001
-    """The page with a clock that the test moves."""
-    context = browser.new_context(viewport=WIDE)
-    context.add_cookies(cookies(stack, jwt))
-    page = context.new_page()
-    page.set_default_timeout(60 * SECONDS)
-    page.clock.install()
-    page.goto(f"{stack.airflow_url}/clickstream/health")
-    expect(page.locator("#main")).to_be_visible(timeout=60 * SECONDS)
-    yield page
-    context.close()
+    with opened(browser, stack, jwt) as (page, _):
+        yield page
 
 
 def test_news_come_by_themselves_and_leave_the_focus_where_it_is(clocked: Page, seen: Pipeline) -> None:
@@ -521,7 +514,8 @@ def test_it_can_be_read_in_every_theme_and_width(
             assert page.evaluate(CONTRAST) == {}
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             page.context.set_offline(True)
-            expect(page.locator("#connection")).to_be_visible(timeout=25 * SECONDS)
+            poll_again(page)
+            expect(page.locator("#connection")).to_be_visible()
             assert page.evaluate(CONTRAST) == {}
             page.screenshot(path=tmp_path / f"{theme}-{viewport['width']}-lost.png")
             assert [text for text in complaints.found if "ERR_INTERNET_DISCONNECTED" not in text] == []

@@ -16,7 +16,7 @@ from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
 from tests.kit.metrics import NAMES, samples
 from tests.kit.services import superuser
-from tests.kit.waiting import eventually
+from tests.kit.waiting import wait_for
 
 
 def get(stack: Stack, token: str | None = None, path: str = "/metrics") -> httpx.Response:
@@ -139,4 +139,4 @@ def test_prometheus_is_configured_for_it_and_scrapes_it(stack: Stack) -> None:
         answer = httpx.get(f"{stack.prometheus_url}/api/v1/query", params=query, timeout=30).json()
         return [one["value"][1] for one in answer["data"]["result"]] == ["1"]
 
-    assert eventually(scraped, seconds=240)
+    wait_for(scraped, "successful scrape")

@@ -19,7 +19,7 @@ from infra.bootstrap import roles
 from infra.local import spark_cds
 from infra.local.ports import LOOPBACK
 from tests.kit.one_host import Host
-from tests.kit.waiting import eventually
+from tests.kit.waiting import wait_for
 
 SETTINGS = Settings(kafka_bootstrap_servers="kafka:9094", storage_url="file:///nowhere")
 pytestmark = pytest.mark.needs("openssl", "prometheus", "prometheus-alertmanager")
@@ -39,10 +39,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             yield one
 
 
+@pytest.mark.long
 def test_the_generator_is_healthy_by_what_it_made(host: Host) -> None:
     assert host.is_healthy("generator")
 
 
+@pytest.mark.long
 def test_init_may_run_again_at_any_time(host: Host) -> None:
     done = host.run("init")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -59,6 +61,7 @@ def test_init_may_run_again_at_any_time(host: Host) -> None:
             conn.execute("DELETE FROM ledger.partitions")
 
 
+@pytest.mark.long
 def test_a_batch_runs_on_the_worker_of_the_standalone_master(host: Host, tmp_path: Path) -> None:
     master = f"spark://{LOOPBACK}:{host.port('spark-master', '7077')}"
     spec = spark_cds._small_batch(tmp_path)
@@ -71,6 +74,7 @@ def test_a_batch_runs_on_the_worker_of_the_standalone_master(host: Host, tmp_pat
     assert list((host.data / "spark" / "work").glob("app-*")) != []
 
 
+@pytest.mark.long
 def test_prometheus_scrapes_all_and_knows_alertmanager(host: Host) -> None:
     prometheus = f"http://{LOOPBACK}:{host.port('prometheus', '9090')}/api/v1"
 
@@ -78,7 +82,9 @@ def test_prometheus_scrapes_all_and_knows_alertmanager(host: Host) -> None:
         found = httpx.get(f"{prometheus}/query", params={"query": "up"}, timeout=30).json()["data"]["result"]
         return {one["metric"]["job"]: one["value"][1] for one in found}
 
-    assert eventually(lambda: up() == {"prometheus": "1", "alertmanager": "1", "clickstream": "1"}), up()
+    wait_for(
+        lambda: up() == {"prometheus": "1", "alertmanager": "1", "clickstream": "1"}, lambda: f"scrape, but {up()}"
+    )
     known = httpx.get(f"{prometheus}/alertmanagers", timeout=30).json()["data"]["activeAlertmanagers"]
     assert known == [{"url": f"http://{LOOPBACK}:{host.port('alertmanager', '9093')}/api/v2/alerts"}]
     groups = httpx.get(f"{prometheus}/rules", timeout=30).json()["data"]["groups"]
@@ -87,6 +93,7 @@ def test_prometheus_scrapes_all_and_knows_alertmanager(host: Host) -> None:
     assert runbook.text.startswith("# Watchdog")
 
 
+@pytest.mark.long
 def test_every_component_is_well(host: Host) -> None:
     done = host.run("airflow-scheduler", command=["python", "-m", "clickstream.health"])
     rows = {row["component"]: row for row in map(json.loads, done.stdout.splitlines())}

@@ -19,6 +19,7 @@ from infra.local.errors import StackError
 from infra.local.ports import LOOPBACK
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
+from tests.kit.dags import switched_on
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import superuser
 
@@ -56,6 +57,7 @@ def stored(stack: Stack, key: str) -> bytes:
     return str(row[0] if row else "").encode()
 
 
+@pytest.mark.long
 def test_rotated_secrets_work_and_the_old_ones_are_refused(stack: Stack, spark: SparkSession) -> None:
     old = {name: (stack.secrets / name).read_text(encoding="utf-8") for name in rotation.SECRETS}
     with AirflowApi(stack) as api:
@@ -87,11 +89,8 @@ def test_rotated_secrets_work_and_the_old_ones_are_refused(stack: Stack, spark: 
     server = Supervisor(stack).process("airflow-api-server")
     assert server["start"] >= int((stack.secrets / "airflow_api_key").stat().st_mtime)
     burst = make_burst(stack, events=100)
-    with AirflowApi(stack) as api:
-        api.wait_for_dag("drain_clickstream")
-        api.call("PATCH", "/dags/drain_clickstream", json={"is_paused": False})
+    with switched_on(stack, "drain_clickstream") as api:
         assert api.wait_for_run("drain_clickstream", api.trigger("drain_clickstream")) == "success"
-        api.call("PATCH", "/dags/drain_clickstream", json={"is_paused": True})
     view = Pipeline.of(stack)
     assert view.one("SELECT sum(records)::int FROM ledger.unpublished_segments") >= burst["events"]
     view.aggregate_all(spark)

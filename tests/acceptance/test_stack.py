@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import signal
 import stat
 import subprocess
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,35 +17,15 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from infra.local import credentials, lifecycle, postgres
 from infra.local.cli import environment
-from infra.local.components import components
 from infra.local.errors import StackError
 from infra.local.files import exclusive
-from infra.local.session import session_members
 from infra.local.settings import Ports
 from infra.local.stack import PYTHON, REPOSITORY, TOPIC, Stack
 from infra.local.status import local_data, read_status
 from infra.local.supervision import Supervisor
-from tests.kit.waiting import eventually
-
-
-def session_of(stack: Stack) -> int:
-    return int((stack.folder / "run" / "supervisord.pid").read_text())
-
-
-def superuser(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:
-    password = (stack.folder / "postgres" / "superuser-password").read_text()
-    return psycopg.connect(
-        host="127.0.0.1", port=stack.ports.postgres, user="postgres", password=password, dbname="clickstream"
-    )
-
-
-def members_with_backends(stack: Stack) -> list[psutil.Process]:
-    members = session_members(session_of(stack))
-    backends = []
-    for member in members:
-        with suppress(psutil.NoSuchProcess):
-            backends += member.children(recursive=True)
-    return members + backends
+from tests.kit.metrics import counters
+from tests.kit.processes import kill, members_with_backends, supervisor_of
+from tests.kit.services import superuser
 
 
 def test_everything_is_up_and_a_second_up_is_harmless(stack: Stack) -> None:
@@ -57,7 +37,7 @@ def test_everything_is_up_and_a_second_up_is_harmless(stack: Stack) -> None:
 
 
 def test_the_status_shows_what_the_data_takes_and_what_is_to_be_removed(stack: Stack) -> None:
-    with superuser(stack) as conn:  # which other tests have used
+    with superuser(stack, "clickstream") as conn:  # which other tests have used
         conn.execute("DELETE FROM ledger.removals")
         oldest = conn.execute(
             "SELECT to_char(min(hour) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI\"Z\"') FROM ledger.event_files WHERE live"
@@ -67,13 +47,12 @@ def test_the_status_shows_what_the_data_takes_and_what_is_to_be_removed(stack: S
     assert "ledger 0.0 MB" not in shown["PostgreSQL"]
     assert shown["to be removed"] == "nothing"
     assert shown["oldest hour kept"].startswith(str((oldest and oldest[0]) or "none"))
-    with superuser(stack) as conn:
+    with superuser(stack, "clickstream") as conn:
         conn.execute(
             "INSERT INTO ledger.removals (path, zone, bytes, reason, decided_at) VALUES"
             " ('raw/a', 'raw', 2500000, 'retention', '2026-01-31T12:05Z'),"
             " ('batches/b/', 'batches', NULL, 'dead', '2026-01-31T13:00Z')"
         )
-        conn.commit()
         try:
             shown = dict(local_data(stack))
         finally:
@@ -215,35 +194,19 @@ def test_the_commands_of_a_clone_do_not_see_other_stacks(stack: Stack) -> None:
     assert str(stack.ports.kafka) not in shown.stdout
 
 
-def test_a_killed_scheduler_leaves_no_worker_and_comes_back(stack: Stack) -> None:
-    scheduler = psutil.Process(Supervisor(stack).process("airflow-scheduler")["pid"])
-    workers = scheduler.children(recursive=True)
-    assert workers
-    scheduler.kill()
-    assert eventually(lambda: not any(worker.is_running() for worker in workers), seconds=60)
-    component = next(one for one in components(stack) if one.name == "airflow-scheduler")
-    assert eventually(lambda: Supervisor(stack).process(component.name)["pid"] not in {0, scheduler.pid}, seconds=60)
-    lifecycle.wait_until_healthy(stack, Supervisor(stack), component)
-
-
-def test_a_killed_supervisor_takes_everything_with_it_and_the_next_up_recovers(stack: Stack) -> None:
-    with superuser(stack) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS public.kept (x int)")
-        connection.execute("INSERT INTO public.kept VALUES (1)")
-    session = session_of(stack)
-    members = members_with_backends(stack)
-    os.kill(session, signal.SIGKILL)
-    assert eventually(lambda: not any(member.is_running() for member in members), seconds=60)
+def test_after_a_kill_and_after_a_reboot_the_next_up_finds_all_data(stack: Stack) -> None:
+    with superuser(stack, "clickstream") as connection:
+        connection.execute("CREATE TABLE public.kept AS SELECT 1 AS x")
+    counted = counters(stack)
+    assert kill(supervisor_of(stack), members_with_backends(stack)) == []
     assert {one.reason for one in read_status(stack)} >= {"its supervisor was killed; `make up` recovers"}
-    lifecycle.up(stack)
-    assert all(one.is_fine for one in read_status(stack))
-    with superuser(stack) as connection:
-        assert connection.execute("SELECT x FROM public.kept").fetchall() == [(1,)]
+    services = replace(stack, with_airflow=False, with_prometheus=False)
+    lifecycle.up(services)
+    assert all(one.is_fine for one in read_status(services))
+    assert kept(stack) == [(1,)]
 
-
-def test_down_leaves_no_process_and_up_after_it_finds_all_data(stack: Stack) -> None:
     members = members_with_backends(stack)
-    lifecycle.down(stack)
+    lifecycle.down(services)
     assert not any(member.is_running() for member in members)
     assert all(one.state == "down" for one in read_status(stack))
     assert (stack.folder / "kafka" / "data" / ".kafka_cleanshutdown").exists()
@@ -253,19 +216,40 @@ def test_down_leaves_no_process_and_up_after_it_finds_all_data(stack: Stack) -> 
     (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n")
     (stack.folder / "run" / "supervisord.pid").write_text(f"{2**22 + 1}")
     (stack.folder / "run" / "supervisor.sock").touch()
-    lifecycle.up(stack)
-    with superuser(stack) as connection:
-        assert connection.execute("SELECT x FROM public.kept").fetchall() == [(1,)]
+    lifecycle.up(stack)  # with Airflow, which was killed too
+    assert all(one.is_fine for one in read_status(stack))
+    assert kept(stack) == [(1,)]
+    now = counters(stack)
+    assert [key for key in counted if now[key] < counted[key]] == []
+    with superuser(stack, "clickstream") as connection:
         connection.execute("DROP TABLE public.kept")
 
 
-def test_a_component_that_does_not_start_is_named_with_the_end_of_its_log(stack: Stack) -> None:
+def kept(stack: Stack) -> list[tuple[object, ...]]:
+    with superuser(stack, "clickstream") as connection:
+        return connection.execute("SELECT x FROM public.kept").fetchall()
+
+
+@pytest.mark.long
+def test_down_ends_airflow_too_and_up_brings_it_back(stack: Stack) -> None:
+    members = members_with_backends(stack)
+    lifecycle.down(stack)
+    assert not any(member.is_running() for member in members)
+    lifecycle.up(stack)
+    assert all(one.is_fine for one in read_status(stack))
+
+
+def test_a_component_that_does_not_start_is_named_with_the_end_of_its_log(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     properties = stack.folder / "kafka" / "server.properties"
     good = properties.read_text()
     properties.write_text(good.replace("node.id=1", "node.id=2"))
     try:
-        with pytest.raises(StackError, match="kafka did not start") as caught:
-            lifecycle.restart(stack, "kafka")
+        with monkeypatch.context() as patch:
+            patch.setattr(lifecycle, "RESTARTS_SECONDS", 0)  # one failed start says it all
+            with pytest.raises(StackError, match="kafka did not start") as caught:
+                lifecycle.restart(stack, "kafka")
         assert "node id 2 must be included" in caught.value.problem
         assert str(stack.log("kafka")) in caught.value.remedy
     finally:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from infra.local import credentials
+from infra.local.stack import Stack
+from tests.kit.waiting import wait_for
 
 LABELS_OF_PARTITION = ("partition", "topic")
 NAMES = {  # type, and labels in the order of their names
@@ -49,3 +54,16 @@ def samples(text: str) -> Samples:
     by_key = {(s.name, *(s.labels[label] for label in sorted(s.labels))): s.value for s in found}
     assert len(by_key) == len(found)
     return by_key
+
+
+def counters(stack: Stack) -> Samples:
+    """Every counter that Prometheus would scrape now, as soon as it could."""
+    headers = {"Authorization": f"Bearer {credentials.token(stack, 'metrics_token')}"}
+    answer = wait_for(lambda: httpx.get(stack.metrics_url, headers=headers, timeout=30), "scrape")
+    answer.raise_for_status()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        if family.type in {"counter", "histogram"}
+        for sample in family.samples
+    }

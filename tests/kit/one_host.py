@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,9 +29,9 @@ from infra.local.supervision import base_environment
 from tests.kit import compose_file
 from tests.kit.compose_file import DOCKER
 from tests.kit.installations import started
+from tests.kit.waiting import wait_for
 
 REPOSITORY = DOCKER.parent
-START_SECONDS = 240
 COPIED = ("kafka", "prometheus.yml")
 PORTS = {
     "kafka": ("9092", "9093", "9094", "9095"),
@@ -205,13 +204,19 @@ class Host:
                 log = self.folder / f"{service}.log"
                 process = opened.enter_context(started(self.launch(service), log, **self.environment(service)))
                 processes[service] = (process, log)
-            deadline = time.monotonic() + START_SECONDS
             for service, (process, log) in processes.items():
-                while not self.is_healthy(service):
-                    assert process.poll() is None, f"{service} ended:\n{log.read_text()[-3000:]}"
-                    assert time.monotonic() < deadline, f"{service} is not healthy:\n{log.read_text()[-3000:]}"
-                    time.sleep(0.5)
+                self._wait_until_healthy(service, process, log)
             yield
+
+    def _wait_until_healthy(self, service: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        def end_of_log() -> str:
+            return log.read_text(encoding="utf-8")[-3000:]
+
+        def look() -> bool:
+            assert process.poll() is None, f"{service} ended:\n{end_of_log()}"
+            return self.is_healthy(service)
+
+        wait_for(look, lambda: f"health of {service}, whose log ends with\n{end_of_log()}\n")
 
     def launch(self, service: str) -> list[str]:
         """The command, behind what its image brings: of Prometheus the program, of PostgreSQL also the first start."""

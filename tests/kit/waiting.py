@@ -12,14 +12,17 @@ import httpx
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T | None], what: str, *, seconds: float = 240) -> T:
-    """What the look finds, once that is true of it; while a server that it asks can't be reached, it finds nothing."""
+def wait_for(look: Callable[[], T | None], what: str | Callable[[], str], *, seconds: float = 240) -> T:
+    """What the look finds, once that is true of it; while a server that it asks can't be reached, it finds nothing.
+
+    What is waited for is said when it does not come, so it may be a call that says what is missing then.
+    """
     deadline = time.monotonic() + seconds
     while True:
         with suppress(httpx.TransportError):
             if found := look():
                 return found
-        assert time.monotonic() < deadline, f"no {what} after {seconds} s"
+        assert time.monotonic() < deadline, f"no {what() if callable(what) else what} after {seconds} s"
         time.sleep(0.1)
 
 
