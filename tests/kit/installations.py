@@ -31,6 +31,7 @@ from infra.local.supervision import base_environment
 from tests.kit.pipeline import Pipeline
 
 CLOSED_PORT = 1
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # options of a JVM that is to start soon
 NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
 
 
@@ -168,6 +169,8 @@ def spark_daemon(name: str, log: Path, *arguments: str) -> Any:
         JAVA_HOME=str(find_java().home),
         SPARK_LOCAL_IP=LOOPBACK,
         SPARK_WORKER_DIR=str(log.parent),
+        SPARK_LAUNCHER_OPTS=SHORT_LIVED,
+        SPARK_DAEMON_JAVA_OPTS=SHORT_LIVED,
     )
 
 
