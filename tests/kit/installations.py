@@ -141,7 +141,7 @@ def two_brokers() -> Iterator[tuple[Stack, list[subprocess.Popen[bytes]]]]:
         identity = dict(
             line.split("=", 1) for line in (home / "data" / "meta.properties").read_text().splitlines() if "=" in line
         )
-        run_java = kafka._java_command(java, jars, home, "-Xmx256m")
+        run_java = kafka._java_command(java, jars, home, "-Xmx256m", *SHORT_LIVED.split())
         with started([*run_java, "kafka.Kafka", first], home / "first.log") as one:
             subprocess.run(
                 [
