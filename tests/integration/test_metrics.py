@@ -228,8 +228,8 @@ def test_no_counter_falls_when_retention_removes_what_it_counted(written: tuple[
 
 
 def test_the_time_of_each_stage_is_counted_once_a_batch(pipeline: Pipeline, spark: SparkSession) -> None:
-    for first_offset in (0, 5):
-        pipeline.land_records(aging.batch_at(aging.TODAY, first_offset))
+    for number in range(2):
+        pipeline.land_records(aging.batch_at(aging.LONG_AGO + number * aging.DAY, 5 * number))
         batch_id = pipeline.claim()
         assert batch_id is not None
         pipeline.conn.execute("UPDATE ledger.batches SET created_at = now() - interval '100 s' WHERE state = 'open'")
