@@ -16,13 +16,16 @@ import pytest
 from pyspark.sql import SparkSession
 from xdist.scheduler import LoadFileScheduling
 
+from clickstream.provisioning.provision import Planned
+from clickstream.provisioning.synthesis import Assembly
 from infra.local import lifecycle, ports
 from infra.local.files import exclusive
 from infra.local.stack import Stack
-from tests.kit import aging, examples, janitor
+from tests.kit import aging, deployment, examples, janitor
 from tests.kit.aws import Account, Server
 from tests.kit.pipeline import Pipeline
 from tests.kit.programs import closing_lines, require
+from tests.kit.rollback import RolledBack
 from tests.kit.services import migrate, superuser
 from tests.kit.templates import PROFILES, synthesize
 from tests.oracle import Record
@@ -123,6 +126,23 @@ def pipeline(services: Stack, template: str) -> Iterator[Pipeline]:
 
 
 @pytest.fixture(scope="session")
+def shared(services: Stack, template: str) -> Iterator[Pipeline]:
+    """A database that many tests look at, each of which leaves it as it was."""
+    made = Pipeline.new(services, template)
+    try:
+        yield made
+    finally:
+        made.drop()
+
+
+@pytest.fixture
+def rolled_back(shared: Pipeline) -> Iterator[RolledBack]:
+    """The library in one transaction of the test's own, of which nothing stays; for what needs no second connection."""
+    with RolledBack.on_that_of(shared) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def written(services: Stack, template: str, spark: SparkSession) -> Iterator[tuple[Pipeline, list[Record]]]:
     """Five batches, two of them of one hour of long ago, published soon after their records; to be copied."""
     pipeline = Pipeline.new(services, template)
@@ -149,6 +169,26 @@ def aws(aws_server: Server, monkeypatch: pytest.MonkeyPatch) -> Account:
     for name, value in aws_server.account.environment.items():
         monkeypatch.setenv(name, value)
     return aws_server.account
+
+
+@pytest.fixture(scope="session")
+def prepared_account(aws_server: Server, templates: dict[str, Path]) -> Iterator[Account]:
+    """An account with what the stacks are deployed from, to be copied."""
+    aws_server.start()
+    with aws_server.account.copied() as account:
+        account.reset()
+        with account.in_use():
+            deployment.upload(account, Assembly(templates["small"]))
+        yield account
+
+
+@pytest.fixture(scope="session")
+def deployed_account(prepared_account: Account, templates: dict[str, Path]) -> Iterator[tuple[Account, list[Planned]]]:
+    """An account with the stacks, to be copied, and what was executed there."""
+    with prepared_account.copied() as account:
+        with account.in_use():
+            planned = deployment.deploy(Assembly(templates["small"]))
+        yield account, planned
 
 
 @pytest.fixture(scope="session")

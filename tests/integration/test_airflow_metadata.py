@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import click
+import pendulum
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from clickstream.airflow_metadata import figures
+from clickstream.airflow_metadata.migrate import cli as counters
 from clickstream.errors import ClickstreamError
+from clickstream.ledger.migrate import command_line
 from clickstream.metrics import airflow_families
 from infra.local import airflow, credentials
 from infra.local.java import find_java
 from infra.local.stack import Stack
 from infra.local.supervision import base_environment
+from tests.kit import migrations
 from tests.kit.services import superuser
 
 Connection = psycopg.Connection[Any]
@@ -49,16 +56,10 @@ def url(services: Stack, database: str) -> str:
     return f"postgresql+psycopg2://{credentials.AIRFLOW_ROLE}:{password}@127.0.0.1:{services.ports.postgres}/{database}"
 
 
-def migrate(services: Stack, database: str, *arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "clickstream.airflow_metadata.migrate", *arguments],
-        env=base_environment()
-        | airflow.as_airflow(services)
-        | {"PGDATABASE": database, "PGPASSWORD": credentials.token(services, credentials.AIRFLOW_ROLE)},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+def migrate(services: Stack, database: str, *arguments: str, cli: click.Group = counters) -> str:
+    password = credentials.token(services, credentials.AIRFLOW_ROLE)
+    where = airflow.as_airflow(services) | {"PGDATABASE": database, "PGPASSWORD": password}
+    return migrations.run(cli, where, *arguments)
 
 
 @pytest.fixture
@@ -71,12 +72,16 @@ def conn(services: Stack, database: str) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def session(services: Stack, database: str) -> Iterator[Session]:
+    engine = create_engine(url(services, database), poolclass=NullPool)
+    with Session(engine) as opened:
+        yield opened
+
+
 def read(services: Stack, database: str) -> figures.Figures:
-    engine = create_engine(url(services, database))
-    with Session(engine) as session:
-        found = figures.read(session)
-    engine.dispose()
-    return found
+    with session(services, database) as opened:
+        return figures.read(opened)
 
 
 def counted(services: Stack, database: str, series: str) -> dict[tuple[str, ...], int]:
@@ -172,15 +177,13 @@ def test_deleting_what_was_counted_lets_no_counter_fall(services: Stack, databas
         conn.execute("SELECT clickstream.fold_sometimes()")
     before = (counted(services, database, "task"), counted(services, database, "run"))
     assert before == ({("d", "t", "failed"): 400}, {("d", "failed"): 400})
-    environment = base_environment() | airflow.environment(services, find_java())
-    del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"]
-    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url(services, database)
-    subprocess.run(
-        [airflow.AIRFLOW, "db", "clean", "--clean-before-timestamp", "2100-01-01", "--skip-archive", "--yes"],
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
+    from airflow.utils.db_cleanup import run_cleanup
+
+    with session(services, database) as other:  # what `airflow db clean --skip-archive` does
+        run_cleanup(
+            clean_before_timestamp=pendulum.datetime(2100, 1, 1), skip_archive=True, confirm=False, session=other,
+            error_on_cleanup_failure=True,
+        )  # fmt: skip
     conn.execute("DELETE FROM dag_run")
     assert (counted(services, database, "task"), counted(services, database, "run")) == before
 
@@ -334,15 +337,19 @@ def test_a_role_that_may_only_use_airflows_tables_is_counted_too(
     assert counted(services, database, "task") == {("d", "t", "failed"): 1}
 
 
-def test_triggers_give_up_on_a_busy_table_soon(services: Stack, database: str, conn: Connection) -> None:
+def test_triggers_give_up_on_a_busy_table_soon(
+    services: Stack, database: str, conn: Connection, tmp_path: Path
+) -> None:
+    versions = shutil.copytree(airflow.COUNTERS, tmp_path / "versions", ignore=shutil.ignore_patterns("__pycache__"))
+    triggers = versions / "0002_triggers.py"
+    text, limit = triggers.read_text(encoding="utf-8"), "SET LOCAL lock_timeout = '5s'"
+    assert text.count(limit) == 2  # up and down
+    triggers.write_text(text.replace(limit, "SET LOCAL lock_timeout = '100ms'"), encoding="utf-8")
     with conn.transaction():
         conn.execute("SELECT count(*) FROM task_instance")
         conn.execute("LOCK TABLE task_instance IN ROW EXCLUSIVE MODE")
-        began = time.monotonic()
-        with pytest.raises(subprocess.CalledProcessError) as caught:
-            migrate(services, database, "down", "0001")
-        assert time.monotonic() - began < 30
-    assert "lock timeout" in str(caught.value.stderr)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            migrate(services, database, "down", "0001", cli=command_line(versions, explanation=None))
     assert counted(services, database, "task") == {}
 
 

@@ -26,38 +26,57 @@ from clickstream.provisioning.names import HOST_STACK, STACKS
 from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
 from clickstream.provisioning.teardown import Doomed
-from tests.kit.aws import ACCOUNT, REGION, Account
+from tests.kit.aws import ACCOUNT, REGION, Account, Server
+from tests.kit.deployment import LAMBDA_STACK, PLACE, WANTED, deploy
 from tests.kit.programs import require
 from tests.kit.services import REPOSITORY
 
 LITTLE_APP = REPOSITORY / "tests" / "kit" / "little_app.py"
-LAMBDA_STACK = STACKS[1]
-PLACE = Place(account=ACCOUNT, region=REGION)
-WANTED = Deployment(place=PLACE, profile="small", allowed_cidr="203.0.113.4/32")
 OTHER = replace(WANTED, allowed_cidr="203.0.113.5/32")
 
 
+@pytest.fixture(scope="module")
+def uploaded(aws_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Assembly]]:
+    """An account with stacks of one resource each, uploaded: change sets of the real ones take seconds."""
+    aws_server.start()
+    with aws_server.account.copied() as account:
+        account.reset()
+        with account.in_use():
+            assets.ensure_bucket(PLACE)
+            assembly = synthesized(tmp_path_factory.mktemp("little") / "cdk", WANTED)
+        yield account, assembly
+
+
+@pytest.fixture(scope="module")
+def deployed(uploaded: tuple[Account, Assembly]) -> Iterator[tuple[Account, list[Planned]]]:
+    """An account with these stacks deployed, and what was executed."""
+    with uploaded[0].copied() as account:
+        with account.in_use():
+            planned = deploy(uploaded[1])
+        yield account, planned
+
+
 @pytest.fixture
-def little(aws: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Assembly:
-    """Stacks of one resource each, uploaded: change sets of the real ones take seconds."""
-    assert not aws.client("s3").list_buckets()["Buckets"]
-    monkeypatch.setattr(synthesis, "APP", LITTLE_APP)
-    assets.ensure_bucket(PLACE)
-    return synthesized(tmp_path / "little", WANTED)
+def little(uploaded: tuple[Account, Assembly]) -> Iterator[tuple[Account, Assembly]]:
+    """The first of them, of the test's own."""
+    with uploaded[0].copied() as account, account.in_use():
+        yield account, uploaded[1]
+
+
+@pytest.fixture
+def executed(deployed: tuple[Account, list[Planned]]) -> Iterator[tuple[Account, list[Planned]]]:
+    """The second of them, of the test's own."""
+    with deployed[0].copied() as account, account.in_use():
+        yield account, deployed[1]
 
 
 def synthesized(folder: Path, deployment: Deployment) -> Assembly:
     require("node")  # the library asks for it, whatever the app is
-    made = synthesis.synthesize(deployment, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesis, "APP", LITTLE_APP)
+        made = synthesis.synthesize(deployment, folder)
     assets.upload(made, PLACE)
     return made
-
-
-def deploy(assembly: Assembly, run: str = "run") -> list[Planned]:
-    planned = [one.planned for one in provision.preview(assembly, PLACE, run=run)]
-    for plan in planned:
-        provision.deploy(assembly, PLACE, plan)
-    return planned
 
 
 def statuses(aws: Account) -> dict[str, str]:
@@ -67,27 +86,30 @@ def statuses(aws: Account) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("made", ["by_provisioning", "by_hand"])
-def test_what_is_deployed_already_has_nothing_to_change(aws: Account, little: Assembly, made: str) -> None:
+def test_what_is_deployed_already_has_nothing_to_change(little: tuple[Account, Assembly], made: str) -> None:
+    aws, assembly = little
     # Moto answers the same text with a failed change set, as AWS does, the same in other words with an empty one.
     if made == "by_provisioning":
-        deploy(little)
+        deploy(assembly)
     else:
         for stack in STACKS:
             aws.client("cloudformation").create_stack(
-                StackName=stack, TemplateBody=json.dumps(little.template(stack), indent=1)
+                StackName=stack, TemplateBody=json.dumps(assembly.template(stack), indent=1)
             )
     before = aws.client("cloudformation").list_change_sets(StackName=HOST_STACK)["Summaries"]
-    previews = provision.preview(little, PLACE, run="again")
+    previews = provision.preview(assembly, PLACE, run="again")
     assert [one.changes for one in previews] == [None, None]
-    assert "Nothing changes." in report.markdown(WANTED, little, previews)
+    assert "Nothing changes." in report.markdown(WANTED, assembly, previews)
     assert aws.client("cloudformation").list_change_sets(StackName=HOST_STACK)["Summaries"] == before
     for one in previews:
-        provision.deploy(little, PLACE, one.planned)
+        provision.deploy(assembly, PLACE, one.planned)
     assert statuses(aws) == dict.fromkeys(STACKS, "CREATE_COMPLETE")
 
 
-def test_another_template_changes_its_resource_and_nothing_else(aws: Account, little: Assembly, tmp_path: Path) -> None:
-    deploy(little)
+def test_another_template_changes_its_resource_and_nothing_else(
+    executed: tuple[Account, list[Planned]], tmp_path: Path
+) -> None:
+    aws, _ = executed
     other = synthesized(tmp_path / "other", OTHER)
     first, second = provision.preview(other, PLACE, run="other")
     assert first.changes == [Change(action="Modify", resource="Network", type="AWS::SSM::Parameter")]
@@ -98,38 +120,41 @@ def test_another_template_changes_its_resource_and_nothing_else(aws: Account, li
     assert value == "203.0.113.5/32"
 
 
-def test_deploying_twice_executes_once(aws: Account, little: Assembly) -> None:
-    planned = deploy(little)
+def test_deploying_twice_executes_once(
+    executed: tuple[Account, list[Planned]], uploaded: tuple[Account, Assembly]
+) -> None:
+    aws, planned = executed
     events = aws.client("cloudformation").describe_stack_events
     before = [len(events(StackName=stack)["StackEvents"]) for stack in STACKS]
     for plan in planned:
-        provision.deploy(little, PLACE, plan)
+        provision.deploy(uploaded[1], PLACE, plan)
     assert [len(events(StackName=stack)["StackEvents"]) for stack in STACKS] == before
 
 
-def test_a_preview_of_the_same_run_finds_its_change_set_again(little: Assembly) -> None:
-    first, again = (provision.preview(little, PLACE, run="run")[0].planned for _ in range(2))
+def test_a_preview_of_the_same_run_finds_its_change_set_again(little: tuple[Account, Assembly]) -> None:
+    first, again = (provision.preview(little[1], PLACE, run="run")[0].planned for _ in range(2))
     assert first == again
     assert first.change_set
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_stack_that_moved_after_the_preview_is_refused(aws: Account, little: Assembly, number: int) -> None:
-    planned = [one.planned for one in provision.preview(little, PLACE, run="run")]
+def test_a_stack_that_moved_after_the_preview_is_refused(little: tuple[Account, Assembly], number: int) -> None:
+    aws, assembly = little
+    planned = [one.planned for one in provision.preview(assembly, PLACE, run="run")]
     if number == 0:
         plan = replace(planned[0], version="an older event")
     else:
-        provision.deploy(little, PLACE, planned[0])
+        provision.deploy(assembly, PLACE, planned[0])
         plan = planned[1]
         aws.client("cloudformation").create_stack(StackName=plan.stack, TemplateBody=json.dumps({"Resources": {}}))
     before = statuses(aws)
     with pytest.raises(ProvisioningRefused, match="since it was looked at"):
-        provision.deploy(little, PLACE, plan)
+        provision.deploy(assembly, PLACE, plan)
     assert statuses(aws) == before
 
 
-def test_a_dry_run_leaves_what_is_deployed(aws: Account, little: Assembly, tmp_path: Path) -> None:
-    deploy(little)
+def test_a_dry_run_leaves_what_is_deployed(executed: tuple[Account, list[Planned]], tmp_path: Path) -> None:
+    aws, _ = executed
     other = synthesized(tmp_path / "other", OTHER)
     planned = [one.planned for one in provision.preview(other, PLACE, run="dry")]
     provision.discard(PLACE, planned)
@@ -270,4 +295,25 @@ def test_there_is_nothing_to_destroy_in_an_empty_account(aws: Account) -> None:
     assert found.exit_code == 0, found.output
     assert "There is no stack of the pipeline" in found.output
     assert "Type" not in found.output
+    assert statuses(aws) == {}
+
+
+def test_up_and_down_from_the_command_line(
+    little: tuple[Account, Assembly], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws, assembly = little
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_: assembly)
+    secret = {"username": "clickstream_writer", "password": "generated"}
+    aws.client("secretsmanager").create_secret(Name=connections.WRITER, SecretString=json.dumps(secret))
+    place = ["--region", REGION]
+    wanted = ["deploy", *place, "--allowed-cidr", "203.0.113.4/32", "--folder", str(tmp_path)]
+    refused = CliRunner().invoke(cli, wanted, input="n\n")
+    assert (refused.exit_code, statuses(aws)) == (0, {})
+    assert CliRunner().invoke(cli, wanted, input="y\n").exit_code == 0
+    assert "HostInstanceId" in CliRunner().invoke(cli, ["list", *place]).output
+    assert CliRunner().invoke(cli, ["destroy", *place], input="yes\n").exit_code == 1
+    assert len(statuses(aws)) == 2
+    aws.client("secretsmanager").delete_secret(SecretId=connections.WRITER)
+    gone = CliRunner().invoke(cli, ["destroy", *place], input=f"{HOST_STACK}\n")
+    assert gone.exit_code == 0, gone.output
     assert statuses(aws) == {}

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from infra.local.stack import Stack
 from tests.kit.grafana_files import all_asked, rules
 from tests.kit.pipeline import Pipeline
 
@@ -31,9 +32,10 @@ FROM ledger.rejected_counts, generate_series(1, records);
 Read = Callable[[str], dict[str, float]]
 
 
-@pytest.fixture
-def read(pipeline: Pipeline) -> Iterator[Read]:
+@pytest.fixture(scope="module")
+def read(services: Stack, template: str) -> Iterator[Read]:
     """How many rows a query reads of each table, kept by its filters or not, and how many rows it masks."""
+    pipeline = Pipeline.new(services, template)
     with pipeline.superuser() as conn:
         conn.execute(HISTORY)
         conn.execute("VACUUM ANALYZE")
@@ -56,6 +58,7 @@ def read(pipeline: Pipeline) -> Iterator[Read]:
             return found
 
         yield explain
+    pipeline.drop()
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,11 @@ from clickstream.health.check import Installation
 from clickstream.health.spark import Master
 from clickstream.ledger.health import Row
 from clickstream.provisioning import provision
+from clickstream.provisioning.provision import Planned
 from clickstream.settings import Settings
 from infra.local.aws_status import aws_status
 from tests.kit.aws import REGION, Account
-from tests.kit.deployment import LAMBDA_STACK, PLACE, WRITER, deploy, uploaded
+from tests.kit.deployment import LAMBDA_STACK, PLACE, WRITER
 
 CHECKS = (aws_stacks.CHECK, aws_ec2.CHECK, aws_rds.CHECK, aws_lambda.CHECK)
 
@@ -32,9 +32,10 @@ def look(region: str | None = REGION) -> dict[str, Row]:
 
 
 @pytest.fixture
-def deployed(aws: Account, templates: dict[str, Path]) -> Account:
-    deploy(uploaded(aws, templates))
-    return aws
+def deployed(deployed_account: tuple[Account, list[Planned]]) -> Iterator[Account]:
+    """An account of the test's own with the stacks."""
+    with deployed_account[0].copied() as account, account.in_use():
+        yield account
 
 
 def stop_host(aws: Account) -> None:

@@ -25,6 +25,7 @@ from tests.kit import aging
 from tests.kit.aging import DAY, LONG_AGO, TODAY, again, partition
 from tests.kit.pipeline import RUN, Pipeline
 from tests.kit.records import HISTORIC
+from tests.kit.rollback import RolledBack
 from tests.oracle import Record
 
 if TYPE_CHECKING:
@@ -50,6 +51,20 @@ def history(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, 
     pipeline = written[0].copied()
     yield pipeline, written[1]
     pipeline.drop()
+
+
+@pytest.fixture
+def remembered(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[RolledBack, list[Record]]]:
+    """The history itself, of whose files none may go; what is written to its ledger is taken back."""
+    with RolledBack.on_that_of(written[0]) as pipeline:
+        yield pipeline, written[1]
+
+
+@pytest.fixture
+def empty(rolled_back: RolledBack, tmp_path: Path) -> RolledBack:
+    """An empty ledger, to which nothing is written for good, and a folder of the test's own."""
+    rolled_back.use(storage_url=tmp_path.as_uri())
+    return rolled_back
 
 
 def retire(pipeline: Pipeline, *, dry_run: bool = False) -> Outcome:
@@ -80,8 +95,8 @@ def test_old_days_retire_as_a_whole_and_their_files_go_after_the_grace(
     assert pipeline.unaccounted() == {}
 
 
-def test_windows_of_retired_hours_stay_as_the_oracle_says(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, records = history
+def test_windows_of_retired_hours_stay_as_the_oracle_says(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, records = remembered
     retire(pipeline)
     expected = oracle.fold(records)
     for name in ("traffic", "pages", "audience", "funnel", "revenue", "sessions"):
@@ -97,8 +112,8 @@ def test_windows_of_retired_hours_stay_as_the_oracle_says(history: tuple[Pipelin
         ("DELETE FROM ledger.published_days", "analysts don't have it"),
     ],
 )
-def test_a_day_stays_when(history: tuple[Pipeline, list[Record]], change: str, why: str) -> None:
-    pipeline, _ = history
+def test_a_day_stays_when(remembered: tuple[RolledBack, list[Record]], change: str, why: str) -> None:
+    pipeline, _ = remembered
     pipeline.conn.execute(change)
     assert retire(pipeline).items == 0, why
     assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 0
@@ -115,8 +130,8 @@ def test_a_day_stays_while_a_record_of_its_time_may_be_unpublished(
     assert retire(pipeline).items == 0
 
 
-def test_a_day_stays_while_nothing_is_known_of_a_partition(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
+def test_a_day_stays_while_nothing_is_known_of_a_partition(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, _ = remembered
     topic, now = pipeline.settings.topic, datetime.now(UTC)
     drains.adopt(pipeline.conn, topic=topic, topic_id="t", partition=1, first_offset=0, observed_at=now)
     outcome = retire(pipeline)
@@ -125,8 +140,8 @@ def test_a_day_stays_while_nothing_is_known_of_a_partition(history: tuple[Pipeli
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 90 * 86_400])
-def test_events_must_outlive_the_topic(history: tuple[Pipeline, list[Record]], seconds: float) -> None:
-    pipeline, _ = history
+def test_events_must_outlive_the_topic(remembered: tuple[RolledBack, list[Record]], seconds: float) -> None:
+    pipeline, _ = remembered
     pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = %s", [seconds])
     with pytest.raises(RetentionRefused, match="CLICKSTREAM_KEEP_EVENTS_DAYS=90 is too short"):
         retire(pipeline)
@@ -200,9 +215,9 @@ def test_old_batches_are_added_up_and_every_equation_holds(
     ],
 )
 def test_a_batch_keeps_its_rows_and_those_after_it_theirs_while(
-    history: tuple[Pipeline, list[Record]], change: str
+    remembered: tuple[RolledBack, list[Record]], change: str
 ) -> None:
-    pipeline, _ = history
+    pipeline, _ = remembered
     again(pipeline)
     keep = pipeline.settings.retention.ledger_days
     assert folding.foldable(pipeline.conn, keep) == [1, 2, 3]
@@ -257,8 +272,8 @@ def test_a_fold_can_not_leave_a_gap(history: tuple[Pipeline, list[Record]]) -> N
     assert pipeline.unaccounted() == {}
 
 
-def test_a_dry_run_lists_and_changes_nothing(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
+def test_a_dry_run_lists_and_changes_nothing(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, _ = remembered
     before = snapshot(pipeline)
     would = again(pipeline, dry_run=True)
     assert [one.items for one in would] == [48, 3, 3, 3, 0]
@@ -309,8 +324,8 @@ def everything(pipeline: Pipeline) -> tuple[Any, ...]:
     return (*snapshot(pipeline), *more)
 
 
-def test_a_dry_run_says_which_earlier_step_would_fail(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
+def test_a_dry_run_says_which_earlier_step_would_fail(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, _ = remembered
     pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = 'infinity'")
     before = everything(pipeline)
     would = steps.run("remove_windows", pipeline.conn, pipeline.settings, dry_run=True)
@@ -319,12 +334,12 @@ def test_a_dry_run_says_which_earlier_step_would_fail(history: tuple[Pipeline, l
     assert everything(pipeline) == before
 
 
-def test_a_dry_run_buries_rewrites_only_to_look(pipeline: Pipeline) -> None:
-    rewrites.register(pipeline.conn, kind="compaction", subject="an hour", dag_run_id=RUN)
-    pipeline.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
-    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=True).items == 1
-    assert pipeline.one("SELECT state FROM ledger.rewrites") == "open"
-    assert zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False).items == 1
+def test_a_dry_run_buries_rewrites_only_to_look(empty: RolledBack) -> None:
+    rewrites.register(empty.conn, kind="compaction", subject="an hour", dag_run_id=RUN)
+    empty.conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
+    assert zones.sweep_dead(empty.conn, empty.settings, dry_run=True).items == 1
+    assert empty.one("SELECT state FROM ledger.rewrites") == "open"
+    assert zones.sweep_dead(empty.conn, empty.settings, dry_run=False).items == 1
 
 
 def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
@@ -395,14 +410,14 @@ def test_of_an_attempt_that_landed_some_of_its_ranges_the_other_files_are_swept(
     aging.assert_files_are_as_named(pipeline)
 
 
-def test_a_rewrite_is_dead_when_it_is_open_for_longer_than_the_grace(pipeline: Pipeline) -> None:
-    conn = pipeline.conn
+def test_a_rewrite_is_dead_when_it_is_open_for_longer_than_the_grace(empty: RolledBack) -> None:
+    conn = empty.conn
     rewrites.register(conn, kind="compaction", subject="an hour", dag_run_id=RUN)
     retirement.settle_attempts(conn, 24)
-    assert pipeline.one("SELECT state FROM ledger.rewrites") == "open"
+    assert empty.one("SELECT state FROM ledger.rewrites") == "open"
     conn.execute("UPDATE ledger.rewrites SET created_at = now() - interval '25 hours'")
     retirement.settle_attempts(conn, 24)
-    assert pipeline.one("SELECT state FROM ledger.rewrites") == "dead"
+    assert empty.one("SELECT state FROM ledger.rewrites") == "dead"
 
 
 def test_what_the_open_batch_may_read_is_never_removed(
@@ -445,20 +460,20 @@ def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Reco
 
 
 def test_what_can_not_be_removed_is_named_and_holds_up_no_other(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    empty: RolledBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removals, "CHUNK", 2)
     monkeypatch.setattr(sweep, "MOST_NAMED", 1)
-    root = Path(pipeline.settings.storage_url.removeprefix("file://"))
+    root = Path(empty.settings.storage_url.removeprefix("file://"))
     for folder in ("a", "b"):  # which can't be removed as the files that the ledger takes them for
         (root / folder).mkdir()
     for file in ("c", "d", "e"):
         (root / file).write_bytes(b"xx")
     due = [removals.Removal(path=f"file://{root}/{name}", zone="events") for name in "abcde"]
-    removals.decide(pipeline.conn, due, reason="replaced")
-    aging.let_grace_pass(pipeline)
+    removals.decide(empty.conn, due, reason="replaced")
+    aging.let_grace_pass(empty)
     with pytest.raises(RemovalFailed) as refused:
-        sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+        sweep.sweep(empty.conn, empty.settings, dry_run=False)
     said = str(refused.value)
     assert "refused 2 files and folders" in said
     assert f"file://{root}/a: IsADirectoryError: " in said
@@ -466,10 +481,10 @@ def test_what_can_not_be_removed_is_named_and_holds_up_no_other(
     assert "and 1 more" in said
     assert "files and folders removed: 3 (6 bytes)" in said
     assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
-    assert pipeline.one("SELECT array_agg(right(path, 1) ORDER BY path) FROM ledger.removals") == ["a", "b"]
+    assert empty.one("SELECT array_agg(right(path, 1) ORDER BY path) FROM ledger.removals") == ["a", "b"]
     for folder in ("a", "b"):
         (root / folder).rmdir()
-    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
+    assert sweep.sweep(empty.conn, empty.settings, dry_run=False).items == 2
 
 
 def archive_of(pipeline: Pipeline) -> Path:
@@ -483,54 +498,53 @@ def archive_minute(pipeline: Pipeline, day: datetime, name: str = "00-p.json") -
     return path
 
 
-def test_old_days_of_the_archive_go_unless_a_refill_reads_it(pipeline: Pipeline) -> None:
+def test_old_days_of_the_archive_go_unless_a_refill_reads_it(empty: RolledBack) -> None:
     today = datetime.now(UTC)
     days = [today - 401 * DAY, today - 400 * DAY, today]
     for day in days:
-        archive_minute(pipeline, day)
-    conn, settings = pipeline.conn, pipeline.settings
+        archive_minute(empty, day)
+    conn, settings = empty.conn, empty.settings
     would = archive.retire_archive(conn, settings, dry_run=True)
     assert (would.lines, would.bytes) == ([f"{days[0].date()}"], 3)
     assert archive.retire_archive(conn, settings, dry_run=False).items == 1
     for dry_run in (True, False):  # it waits already
         again = archive.retire_archive(conn, settings, dry_run=dry_run)
         assert (again.items, again.bytes, again.lines) == (0, 0, [])
-    aging.let_grace_pass(pipeline)
-    with pipeline.connect() as other, refill._reading_the_archive(other):
+    aging.let_grace_pass(empty)
+    with empty.connect() as other, refill._reading_the_archive(other):
         outcome = sweep.sweep(conn, settings, dry_run=False)
-        assert (outcome.items, len(aging.files(pipeline, "archive"))) == (0, 3)
+        assert (outcome.items, len(aging.files(empty, "archive"))) == (0, 3)
         assert "the archive waits: a refill reads it" in outcome.lines
     assert sweep.sweep(conn, settings, dry_run=False).bytes == 3
     assert [day for day, _ in archive.archived(settings)] == [day.date() for day in days[1:]]
 
 
-def test_a_month_and_a_year_go_with_their_last_day(pipeline: Pipeline) -> None:
+def test_a_month_and_a_year_go_with_their_last_day(empty: RolledBack) -> None:
     for ago in (900, 500, 0):
-        archive_minute(pipeline, TODAY - ago * DAY)
-    archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
-    aging.let_grace_pass(pipeline)
-    assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
-    assert [year.name for year in archive_of(pipeline).iterdir()] == [f"{TODAY:%Y}"]
+        archive_minute(empty, TODAY - ago * DAY)
+    archive.retire_archive(empty.conn, empty.settings, dry_run=False)
+    aging.let_grace_pass(empty)
+    assert sweep.sweep(empty.conn, empty.settings, dry_run=False).items == 2
+    assert [year.name for year in archive_of(empty).iterdir()] == [f"{TODAY:%Y}"]
 
 
-def test_what_is_no_date_stops_no_retention_of_the_archive(pipeline: Pipeline) -> None:
+def test_what_is_no_date_stops_no_retention_of_the_archive(empty: RolledBack) -> None:
     old = TODAY - 401 * DAY
-    archive_minute(pipeline, old)
+    archive_minute(empty, old)
     strange = ["2021/99", "2021/02/30", "2021/2", "0000", "lost+found", f"{old:%Y/%m}/99", f"{TODAY:%Y/%m}/32"]
     for name in strange:
-        (archive_of(pipeline) / name / "01").mkdir(parents=True)
-    outcome = archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False)
+        (archive_of(empty) / name / "01").mkdir(parents=True)
+    outcome = archive.retire_archive(empty.conn, empty.settings, dry_run=False)
     assert outcome.items == 1
     assert {line for line in outcome.lines if "is no day" in line} == {
-        f"file://{archive_of(pipeline)}/{name} is no day of the archive and stays; move it elsewhere"
-        for name in strange
+        f"file://{archive_of(empty)}/{name} is no day of the archive and stays; move it elsewhere" for name in strange
     }
 
 
-def test_what_a_killed_generator_left_in_the_archive_goes_after_the_grace(pipeline: Pipeline) -> None:
-    moment = datetime.now(UTC) - timedelta(hours=pipeline.settings.retention.grace_hours + 1)
+def test_what_a_killed_generator_left_in_the_archive_goes_after_the_grace(empty: RolledBack) -> None:
+    moment = datetime.now(UTC) - timedelta(hours=empty.settings.retention.grace_hours + 1)
     whole, old, fresh, long_ago = (
-        archive_minute(pipeline, day, name)
+        archive_minute(empty, day, name)
         for day, name in (
             (moment, "07-p.json"),
             (moment, f".07-p.json.{uuid4().hex}.tmp"),
@@ -541,9 +555,9 @@ def test_what_a_killed_generator_left_in_the_archive_goes_after_the_grace(pipeli
     for path in (whole, old, long_ago):
         os.utime(path, (moment.timestamp(), moment.timestamp()))
     said = ["1 files whose writer was killed"]
-    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=True).lines == said
+    assert archive.retire_archive(empty.conn, empty.settings, dry_run=True).lines == said
     assert old.exists()
-    assert archive.retire_archive(pipeline.conn, pipeline.settings, dry_run=False).lines == said
+    assert archive.retire_archive(empty.conn, empty.settings, dry_run=False).lines == said
     assert [path.exists() for path in (whole, old, fresh, long_ago)] == [True, False, True, True]
 
 
@@ -695,23 +709,25 @@ def test_retired_hours_beyond_a_batch_are_not_in_its_spec(history: tuple[Pipelin
         pytest.param("UPDATE ledger.published_days SET erasures_seen = erasures_seen + 1", id="a user erased"),
     ],
 )
-def test_a_day_that_changes_meanwhile_is_not_retired(history: tuple[Pipeline, list[Record]], meanwhile: str) -> None:
-    pipeline, _ = history
+def test_a_day_that_changes_meanwhile_is_not_retired(
+    remembered: tuple[RolledBack, list[Record]], meanwhile: str
+) -> None:
+    pipeline, _ = remembered
     until, keep = TODAY - 90 * DAY, pipeline.settings.retention.events_days
     (first, *_) = retirement.aged_days(pipeline.conn, until=until, keep_days=keep)
     pipeline.conn.execute(meanwhile)
     assert retirement.retire_day(pipeline.conn, first.day, until=until, keep_days=keep) is False
 
 
-def test_a_day_that_is_not_over_is_not_old(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
+def test_a_day_that_is_not_over_is_not_old(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, _ = remembered
     keep, end = pipeline.settings.retention.events_days, LONG_AGO + timedelta(hours=12)
     days = [retirement.aged_days(pipeline.conn, until=until, keep_days=keep) for until in (end - DAY / 24, end)]
     assert [[one.day for one in found] for found in days] == [[], [LONG_AGO.date()]]
 
 
-def test_the_open_attempt_is_looked_for_once_however_much_waits(history: tuple[Pipeline, list[Record]]) -> None:
-    pipeline, _ = history
+def test_the_open_attempt_is_looked_for_once_however_much_waits(remembered: tuple[RolledBack, list[Record]]) -> None:
+    pipeline, _ = remembered
     removals.decide(
         pipeline.conn, [removals.Removal(path=f"file:///{n}", zone="raw") for n in range(50)], reason="retention"
     )

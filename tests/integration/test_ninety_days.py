@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import ninety_days
@@ -18,6 +19,7 @@ SHORT = Retention(
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_few_days_age_in_balance_and_batches_go_on_after_each_of_them(spark: SparkSession) -> None:
     with server() as stack:
         history = History.begin(stack, spark, days=DAYS, batches=BATCHES, retention=SHORT)

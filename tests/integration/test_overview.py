@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from pyspark.sql import SparkSession
 from clickstream.ledger import metrics, overview
 from clickstream.ledger.overview import Overview
 from clickstream.web.verdicts import verdicts
+from infra.local.stack import Stack
 from tests.kit.events import values
 from tests.kit.pipeline import Pipeline
 
@@ -29,22 +31,29 @@ def remedy(seen: Overview) -> str:
     return next(one.remedy for one in verdicts(seen) if one.status != "ok")
 
 
-def test_an_empty_ledger_is_unknown_in_every_respect(pipeline: Pipeline) -> None:
-    seen = overview.read(pipeline.conn)
+def test_an_empty_ledger_is_unknown_in_every_respect(shared: Pipeline) -> None:
+    seen = overview.read(shared.conn)
     assert wrong(seen) == dict.fromkeys(QUESTIONS, "unknown")
     assert "unpause drain_clickstream" in remedy(seen)
 
 
-@pytest.fixture
-def healthy(pipeline: Pipeline, spark: SparkSession) -> Overview:
-    """What a pipeline says that has just published all there was, is audited and checked."""
+@pytest.fixture(scope="module")
+def observed(services: Stack, template: str, spark: SparkSession) -> Iterator[tuple[Pipeline, Overview]]:
+    """A pipeline that has just published all there was, is audited and checked; and what it says then."""
+    pipeline = Pipeline.new(services, template)
     pipeline.create_topic()
     pipeline.produce(values(20))
     pipeline.drain_all()
     pipeline.aggregate_all(spark)
     pipeline.conn.execute("INSERT INTO ledger.audits VALUES (now(), 'a check', 1, 0)")
     pipeline.conn.execute("INSERT INTO ledger.health_checks VALUES ('kafka', now(), 'ok', 0.1, 'fine', 'run')")
-    return overview.read(pipeline.conn)
+    yield pipeline, overview.read(pipeline.conn)
+    pipeline.drop()
+
+
+@pytest.fixture
+def healthy(observed: tuple[Pipeline, Overview]) -> Overview:
+    return observed[1]
 
 
 def test_each_verdict_turns_with_what_it_is_about(healthy: Overview) -> None:
@@ -92,7 +101,8 @@ def test_each_verdict_turns_with_what_it_is_about(healthy: Overview) -> None:
         assert wrong(replace(healthy, checks=[*healthy.checks, *check(**gone)])) == verdict
 
 
-def test_overdue_windows_recent_losses_and_endless_retention_are_found(pipeline: Pipeline, healthy: Overview) -> None:
+def test_overdue_windows_recent_losses_and_endless_retention_are_found(observed: tuple[Pipeline, Overview]) -> None:
+    pipeline, healthy = observed
     assert (healthy.overdue["windows"], healthy.losses) == (0, [])
     with pipeline.superuser() as conn:
         conn.execute(

@@ -7,17 +7,16 @@ import json
 import logging
 import shutil
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from click.testing import CliRunner
 
 from clickstream.errors import HostCommandFailed, LeftoversFound, ProvisioningRefused, StackRolledBack
 from clickstream.provisioning import assets, change_sets, connections, host, leftovers, provision, report, teardown
-from clickstream.provisioning.__main__ import cli
 from clickstream.provisioning.approval import ApproveByNameOperator
 from clickstream.provisioning.change_sets import Change
 from clickstream.provisioning.deployment import Place
@@ -26,16 +25,30 @@ from clickstream.provisioning.progress import Progress
 from clickstream.provisioning.provision import Planned
 from clickstream.provisioning.synthesis import Assembly
 from tests.kit.aws import ACCOUNT, REGION, Account
-from tests.kit.deployment import LAMBDA_STACK, PLACE, WANTED, WRITER, deploy, uploaded
+from tests.kit.deployment import LAMBDA_STACK, PLACE, WANTED, WRITER
 from tests.kit.installations import serving
 
 NOW = datetime.now(UTC)
 
 
+@pytest.fixture(scope="module")
+def assembly(templates: dict[str, Path]) -> Assembly:
+    """The synthesized stacks."""
+    return Assembly(templates["small"])
+
+
 @pytest.fixture
-def assembly(aws: Account, templates: dict[str, Path]) -> Assembly:
-    """The synthesized stacks, uploaded; and the secret that moto's CloudFormation doesn't make."""
-    return uploaded(aws, templates)
+def prepared(prepared_account: Account) -> Iterator[Account]:
+    """An account of the test's own with what the stacks are deployed from."""
+    with prepared_account.copied() as account, account.in_use():
+        yield account
+
+
+@pytest.fixture
+def deployed(deployed_account: tuple[Account, list[Planned]]) -> Iterator[tuple[Account, list[Planned]]]:
+    """An account of the test's own with the stacks, and what was executed."""
+    with deployed_account[0].copied() as account, account.in_use():
+        yield account, deployed_account[1]
 
 
 def changed(assembly: Assembly, folder: Path) -> Assembly:
@@ -55,7 +68,7 @@ def changed(assembly: Assembly, folder: Path) -> Assembly:
 
 
 def test_up_with_every_resource_there_and_down_with_nothing_left(
-    aws: Account, assembly: Assembly, caplog: pytest.LogCaptureFixture
+    prepared: Account, assembly: Assembly, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     previews = provision.preview(assembly, PLACE, run="run")
@@ -65,20 +78,20 @@ def test_up_with_every_resource_there_and_down_with_nothing_left(
     for one in previews:
         provision.deploy(assembly, PLACE, one.planned)
     found = provision.outputs(PLACE)
-    (instance,) = aws.client("ec2").describe_instances(InstanceIds=[found["HostInstanceId"]])["Reservations"]
+    (instance,) = prepared.client("ec2").describe_instances(InstanceIds=[found["HostInstanceId"]])["Reservations"]
     assert instance["Instances"][0]["InstanceType"] == "t3.large"
-    (database,) = aws.client("rds").describe_db_instances()["DBInstances"]
+    (database,) = prepared.client("rds").describe_db_instances()["DBInstances"]
     assert database["Endpoint"]["Address"] == found["DatabaseEndpoint"]
     assert database["StorageEncrypted"]
-    function = aws.client("lambda").get_function_configuration(FunctionName=found["GeneratorFunctionName"])
+    function = prepared.client("lambda").get_function_configuration(FunctionName=found["GeneratorFunctionName"])
     assert function["Environment"]["Variables"]["ARCHIVE_URL"] == f"{found['StorageUrl']}/archive"
-    (rule,) = aws.client("events").list_rules()["Rules"]
+    (rule,) = prepared.client("events").list_rules()["Rules"]
     assert rule["ScheduleExpression"].startswith(("rate(1 minute", "cron("))
-    assert aws.client("sqs").get_queue_url(QueueName="clickstream-generator-failures")["QueueUrl"]
-    aws.client("s3").head_bucket(Bucket=found["BucketName"])
+    assert prepared.client("sqs").get_queue_url(QueueName="clickstream-generator-failures")["QueueUrl"]
+    prepared.client("s3").head_bucket(Bucket=found["BucketName"])
 
     written = connections.write(PLACE, found)
-    connection = json.loads(aws.client("secretsmanager").get_secret_value(SecretId=written[0])["SecretString"])
+    connection = json.loads(prepared.client("secretsmanager").get_secret_value(SecretId=written[0])["SecretString"])
     assert (connection["host"], connection["login"]) == (found["DatabaseEndpoint"], WRITER["username"])
     assert connection["password"] == WRITER["password"]
     assert WRITER["password"] not in caplog.text
@@ -93,20 +106,20 @@ def test_up_with_every_resource_there_and_down_with_nothing_left(
         teardown.delete(PLACE, going.stack)
         teardown.delete(PLACE, going.stack)
     assert connections.delete(PLACE) == written
-    aws.client("secretsmanager").delete_secret(SecretId=connections.WRITER)
+    prepared.client("secretsmanager").delete_secret(SecretId=connections.WRITER)
     left = leftovers.scan(PLACE)
     leftovers.require_none(left)
     assert {one.arn for one in left if "s3" in one.arn} == {
         f"arn:aws:s3:::{PLACE.data_bucket}",
         f"arn:aws:s3:::{PLACE.assets_bucket}",
     }
-    assert aws.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"] == []
+    assert prepared.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"] == []
 
 
 def test_again_nothing_changes_and_a_new_template_changes_what_it_changes(
-    aws: Account, assembly: Assembly, tmp_path: Path
+    deployed: tuple[Account, list[Planned]], assembly: Assembly, tmp_path: Path
 ) -> None:
-    planned = deploy(assembly)
+    aws, planned = deployed
     for plan in planned:
         provision.deploy(assembly, PLACE, plan)
     again = provision.preview(assembly, PLACE, run="another")
@@ -122,9 +135,9 @@ def test_again_nothing_changes_and_a_new_template_changes_what_it_changes(
 
 
 def test_only_what_was_approved_is_deployed_and_only_to_what_it_was_compared_with(
-    aws: Account, assembly: Assembly, tmp_path: Path
+    deployed: tuple[Account, list[Planned]], assembly: Assembly, tmp_path: Path
 ) -> None:
-    deploy(assembly)
+    aws, _ = deployed
     other = changed(assembly, tmp_path / "changed")
     _, second = provision.preview(other, PLACE, run="new")
     with pytest.raises(ProvisioningRefused, match="differs from the one that was approved"):
@@ -140,11 +153,11 @@ def test_only_what_was_approved_is_deployed_and_only_to_what_it_was_compared_wit
     assert function["Description"].startswith("Makes one minute of")
 
 
-def test_a_discarded_preview_leaves_no_shell_of_a_stack(aws: Account, assembly: Assembly) -> None:
+def test_a_discarded_preview_leaves_no_shell_of_a_stack(prepared: Account, assembly: Assembly) -> None:
     planned = [one.planned for one in provision.preview(assembly, PLACE, run="run")]
-    assert aws.client("cloudformation").describe_stacks()["Stacks"] != []
+    assert prepared.client("cloudformation").describe_stacks()["Stacks"] != []
     provision.discard(PLACE, planned)
-    assert aws.client("cloudformation").describe_stacks()["Stacks"] == []
+    assert prepared.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
 class Answers:
@@ -204,8 +217,8 @@ def test_the_account_of_the_form_must_be_that_of_the_credentials(aws: Account) -
         Place(account="999999999999", region=REGION).require_account()
 
 
-def test_the_bucket_of_templates_is_private_and_filled_once(aws: Account, assembly: Assembly) -> None:
-    s3, bucket = aws.client("s3"), PLACE.assets_bucket
+def test_the_bucket_of_templates_is_private_and_filled_once(prepared: Account, assembly: Assembly) -> None:
+    s3, bucket = prepared.client("s3"), PLACE.assets_bucket
     assert assets.upload(assembly, PLACE) == 0
     assets.ensure_bucket(PLACE)
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
@@ -248,9 +261,8 @@ def test_what_is_left_over_is_found_and_what_is_gone_or_stays_does_not_count(aws
         leftovers.require_none(left)
 
 
-@pytest.mark.usefixtures("aws")
-def test_it_never_deletes_the_ground_it_stands_on(assembly: Assembly, tmp_path: Path) -> None:
-    deploy(assembly)
+@pytest.mark.usefixtures("deployed")
+def test_it_never_deletes_the_ground_it_stands_on(tmp_path: Path) -> None:
     doomed, outputs = teardown.plan(PLACE), provision.outputs(PLACE)
     teardown.refuse_own_ground(PLACE, doomed)
     url = tmp_path / "url"
@@ -267,12 +279,12 @@ def test_it_never_deletes_the_ground_it_stands_on(assembly: Assembly, tmp_path: 
         teardown.refuse_own_ground(PLACE, doomed, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata})
 
 
-def test_connections_are_written_again_also_after_their_deletion(aws: Account, assembly: Assembly) -> None:  # noqa: ARG001
+def test_connections_are_written_again_also_after_their_deletion(prepared: Account) -> None:
     outputs = {"DatabaseEndpoint": "old", "DatabasePort": "5432"}
     name, _ = connections.write(PLACE, outputs)
     connections.delete(PLACE)
     connections.write(PLACE, outputs | {"DatabaseEndpoint": "new"})
-    written = json.loads(aws.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+    written = json.loads(prepared.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
     assert written["host"] == "new"
     with pytest.raises(ProvisioningRefused, match="no output 'DatabasePort'"):
         connections.write(PLACE, {"DatabaseEndpoint": "new"})
@@ -321,21 +333,3 @@ def test_commands_fail_with_what_the_host_printed(monkeypatch: pytest.MonkeyPatc
         host.run(PLACE, "i-1", host.BOOTSTRAP)
     assert Ssm.sent["DocumentName"] == "AWS-RunShellScript"
     assert Ssm.sent["Parameters"]["commands"] == ["set -e", *host.BOOTSTRAP.lines]
-
-
-def test_up_and_down_from_the_command_line(
-    aws: Account, assembly: Assembly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clickstream.provisioning.synthesis.synthesize", lambda *_: assembly)
-    place = ["--region", REGION]
-    wanted = ["deploy", *place, "--allowed-cidr", "203.0.113.4/32", "--folder", str(tmp_path)]
-    refused = CliRunner().invoke(cli, wanted, input="n\n")
-    assert (refused.exit_code, aws.client("cloudformation").describe_stacks()["Stacks"]) == (0, [])
-    assert CliRunner().invoke(cli, wanted, input="y\n").exit_code == 0
-    assert "HostInstanceId" in CliRunner().invoke(cli, ["list", *place]).output
-    assert CliRunner().invoke(cli, ["destroy", *place], input="yes\n").exit_code == 1
-    assert len(aws.client("cloudformation").describe_stacks()["Stacks"]) == 2
-    aws.client("secretsmanager").delete_secret(SecretId=connections.WRITER)
-    gone = CliRunner().invoke(cli, ["destroy", *place], input=f"{HOST_STACK}\n")
-    assert gone.exit_code == 0, gone.output
-    assert aws.client("cloudformation").describe_stacks()["Stacks"] == []

@@ -15,12 +15,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.kit import rollback
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import REPOSITORY
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = datetime(2026, 3, 7, tzinfo=UTC)
 ZONE = "America/New_York"  # of the tests' connections: its clocks change on the second day, which has 23 hours there
+SET_ZONE = sql.SQL("SET TIME ZONE {}").format(sql.Literal(ZONE))
 KINDS = {"PAGE_VIEW": "page_views", "ADD_TO_CART": "add_to_carts", "PURCHASE": "purchases", "LOGIN": "logins"}
 DIMENSIONS = ("all", "device", "region", "entry_page", "exit_page")
 
@@ -174,9 +176,18 @@ def fill(conn: psycopg.Connection[Any], events: list[Event], *, status: str = "c
 
 
 @pytest.fixture
-def conn(pipeline: Pipeline) -> Iterator[psycopg.Connection[Any]]:
+def conn(shared: Pipeline) -> Iterator[psycopg.Connection[Any]]:
+    """Within a transaction of which nothing stays."""
+    with rollback.transaction(shared) as connection:
+        connection.execute(SET_ZONE)
+        yield connection
+
+
+@pytest.fixture
+def own(pipeline: Pipeline) -> Iterator[psycopg.Connection[Any]]:
+    """On a database of the test's own, where each statement is a transaction."""
     with pipeline.superuser() as connection:
-        connection.execute(sql.SQL("SET TIME ZONE {}").format(sql.Literal(ZONE)))
+        connection.execute(SET_ZONE)
         yield connection
 
 
@@ -399,20 +410,20 @@ def test_an_idle_day_becomes_complete_by_the_watermark(conn: psycopg.Connection[
     assert rows(conn, "SELECT * FROM analytics.completeness") == [(midnight,)]
 
 
-def test_every_column_of_the_views_is_explained(pipeline: Pipeline) -> None:
-    silent = pipeline.conn.execute(
+def test_every_column_of_the_views_is_explained(shared: Pipeline) -> None:
+    silent = shared.conn.execute(
         "SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
         " WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind = 'v' AND a.attnum > 0"
         " AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)"
     ).fetchall()
     assert silent == []
-    assert pipeline.one("SELECT obj_description('analytics.compare_day'::regproc)")
+    assert shared.one("SELECT obj_description('analytics.compare_day'::regproc)")
 
 
-def test_the_reader_of_dashboards_reads_every_view(pipeline: Pipeline, conn: psycopg.Connection[Any]) -> None:
-    fill(conn, [Event(FIRST, "s", "u", "PAGE_VIEW"), Event(FIRST, "s", "u", "PURCHASE")])
+def test_the_reader_of_dashboards_reads_every_view(pipeline: Pipeline, own: psycopg.Connection[Any]) -> None:
+    fill(own, [Event(FIRST, "s", "u", "PAGE_VIEW"), Event(FIRST, "s", "u", "PURCHASE")])
+    views = [name for (name,) in own.execute("SELECT viewname FROM pg_views WHERE schemaname = 'analytics'")]
     password = (pipeline.stack.secrets / "grafana_reader").read_text(encoding="utf-8")
-    views = [name for (name,) in conn.execute("SELECT viewname FROM pg_views WHERE schemaname = 'analytics'")]
     with psycopg.connect(
         f"postgresql://grafana_reader:{password}@127.0.0.1:{pipeline.stack.ports.postgres}/{pipeline.database}"
     ) as reader:
@@ -421,12 +432,12 @@ def test_the_reader_of_dashboards_reads_every_view(pipeline: Pipeline, conn: psy
         assert rows(reader, "SELECT * FROM analytics.compare_day(%s)", FIRST)
 
 
-def test_the_documented_queries_run(pipeline: Pipeline) -> None:
+def test_the_documented_queries_run(shared: Pipeline) -> None:
     text = (REPOSITORY / "docs" / "analyst-queries.md").read_text(encoding="utf-8")
     queries = re.findall("```sql\n(.*?)```", text, re.DOTALL)
     assert len(queries) > 7
     for query in queries:
-        pipeline.conn.execute(query)
+        shared.conn.execute(query)
 
 
 MONTH = """
@@ -478,31 +489,31 @@ def scanned(plan: dict[str, Any]) -> set[str]:
     return own.union(*map(scanned, plan.get("Plans", [])))
 
 
-def test_a_panel_of_24_hours_reads_no_table_of_a_month_as_a_whole(conn: psycopg.Connection[Any]) -> None:
-    conn.execute(
+def test_a_panel_of_24_hours_reads_no_table_of_a_month_as_a_whole(own: psycopg.Connection[Any]) -> None:
+    own.execute(
         "CREATE TEMP TABLE month_windows AS SELECT at, minutes::smallint FROM unnest('{5,60}'::int[]) minutes,"
         " generate_series(%s::timestamptz, %s, make_interval(mins => minutes)) at",
         [FIRST, FIRST + 30 * DAY - timedelta(minutes=1)],
     )
-    conn.execute(MONTH.encode())  # several statements
+    own.execute(MONTH.encode())  # several statements
     until = FIRST + 30 * DAY
     literals = {"since": f"'{until - DAY}'::timestamptz", "until": f"'{until}'::timestamptz"}
     literals["window"] = "window_start >= {since} AND window_start < {until}".format(**literals)
     filled = "SELECT relname FROM pg_class WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'r'"
-    tables = {name for (name,) in conn.execute(f"{filled} AND reltuples > 0")}
+    tables = {name for (name,) in own.execute(f"{filled} AND reltuples > 0")}
     whole = {}
     for panel in PANELS:
         query = panel.format(**literals)
-        with conn.transaction():  # counts what functions read too
-            found = rows(conn, query)
+        with own.transaction():  # counts what functions read too
+            found = rows(own, query)
             counted = {
                 name
                 for (name,) in rows(
-                    conn,
+                    own,
                     "SELECT relname FROM pg_stat_xact_user_tables WHERE schemaname = 'analytics' AND seq_scan > 0",
                 )
             }
-        ((plan,),) = conn.execute(f"EXPLAIN (FORMAT JSON) {query}").fetchall()
+        ((plan,),) = own.execute(f"EXPLAIN (FORMAT JSON) {query}").fetchall()
         whole[panel] = (scanned(plan[0]["Plan"]) | counted) & tables
         assert found, panel
     assert {panel: names for panel, names in whole.items() if names} == {}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 import boto3
 import httpx
@@ -33,6 +36,22 @@ class Account:
     endpoint: str
     environment: Mapping[str, str]
 
+    @classmethod
+    def at(cls, port: int) -> Account:
+        """That of the server at a port of this machine."""
+        endpoint = f"http://{LOOPBACK}:{port}"
+        return cls(
+            endpoint=endpoint,
+            environment={
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_DEFAULT_REGION": REGION,
+                "AWS_REGION": REGION,
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing-secret",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+        )
+
     def client(self, service: str) -> Any:
         """A client of one service, without a look at the environment of the tests."""
         return boto3.client(
@@ -47,27 +66,31 @@ class Account:
         """Empty the account."""
         httpx.post(f"{self.endpoint}/moto-api/reset", timeout=30).raise_for_status()
 
+    @contextmanager
+    def copied(self) -> Iterator[Account]:
+        """Another account that has what this one has, for the block."""
+        copy = httpx.post(f"{self.endpoint}/moto-api/copy", timeout=30).raise_for_status().json()
+        try:
+            yield Account.at(copy["port"])
+        finally:
+            os.kill(copy["process"], signal.SIGKILL)
+
+    @contextmanager
+    def in_use(self) -> Iterator[Account]:
+        """It, found by boto3's default chain of this process, for the block."""
+        with mock.patch.dict(os.environ, self.environment):
+            yield self
+
 
 class Server(AbstractContextManager["Server"]):
     """The server, as a process that begins when it is needed and ends with the block; its address is known before."""
 
     def __init__(self, folder: Path) -> None:
         port = free_ports().airflow
-        endpoint = f"http://{LOOPBACK}:{port}"
-        self.account = Account(
-            endpoint=endpoint,
-            environment={
-                "AWS_ENDPOINT_URL": endpoint,
-                "AWS_DEFAULT_REGION": REGION,
-                "AWS_REGION": REGION,
-                "AWS_ACCESS_KEY_ID": "testing",
-                "AWS_SECRET_ACCESS_KEY": "testing-secret",
-                "AWS_EC2_METADATA_DISABLED": "true",
-            },
-        )
+        self.account = Account.at(port)
         self._log = folder / "moto.log"
         program = str(Path(__file__).with_name("moto_server.py"))
-        self._command = [sys.executable, program, "-H", LOOPBACK, "-p", str(port)]
+        self._command = [sys.executable, program, str(port)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from clickstream.provisioning import assets, connections, provision
 from clickstream.provisioning.deployment import Deployment, Place
@@ -20,14 +19,13 @@ WANTED = Deployment(
 PLACE = WANTED.place
 
 
-def uploaded(aws: Account, templates: dict[str, Path]) -> Assembly:
-    made = Assembly(templates["small"])
+def upload(aws: Account, assembly: Assembly) -> None:
+    """Put the stacks' templates and code into the account, and the secret that moto's CloudFormation doesn't make."""
     assets.ensure_bucket(PLACE)
-    assets.upload(made, PLACE)
+    assets.upload(assembly, PLACE)
     aws.client("secretsmanager").create_secret(
         Name=connections.WRITER, SecretString=json.dumps(WRITER), Tags=[{"Key": TAG, "Value": DEPLOYMENT}]
     )
-    return made
 
 
 def deploy(assembly: Assembly, run: str = "run") -> list[Planned]:

@@ -30,6 +30,7 @@ from infra.local.supervision import base_environment
 from tests.kit.pipeline import Pipeline
 
 CLOSED_PORT = 1
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # options of a JVM that is to start soon
 NOWHERE = f"http://{LOOPBACK}:{CLOSED_PORT}"
 
 
@@ -139,7 +140,7 @@ def two_brokers() -> Iterator[tuple[Stack, list[subprocess.Popen[bytes]]]]:
         identity = dict(
             line.split("=", 1) for line in (home / "data" / "meta.properties").read_text().splitlines() if "=" in line
         )
-        run_java = kafka._java_command(java, jars, home, "-Xmx256m")
+        run_java = kafka._java_command(java, jars, home, "-Xmx256m", *SHORT_LIVED.split())
         with started([*run_java, "kafka.Kafka", first], home / "first.log") as one:
             subprocess.run(
                 [
@@ -167,6 +168,8 @@ def spark_daemon(name: str, log: Path, *arguments: str) -> Any:
         JAVA_HOME=str(find_java().home),
         SPARK_LOCAL_IP=LOOPBACK,
         SPARK_WORKER_DIR=str(log.parent),
+        SPARK_LAUNCHER_OPTS=SHORT_LIVED,
+        SPARK_DAEMON_JAVA_OPTS=SHORT_LIVED,
     )
 
 

@@ -1,4 +1,4 @@
-"""moto's server, with what its CloudFormation gets wrong put right, so that it takes the stacks as AWS does.
+"""moto's server at a port, with what its CloudFormation gets wrong put right, so that it takes the stacks as AWS does.
 
 - A reference to a DB parameter group is its name. (moto: an internal error.)
 - The tags of an SSM parameter are a mapping. (moto: an internal error.)
@@ -6,16 +6,28 @@
 - A VPC is deleted with what its stack has made in it, in whatever order. (moto: refuses; keeps flow logs.)
 - A stack that is gone has no outputs. (moto: looking at them makes what they name anew.)
 - A change set executed leaves outputs and exports, and may import those of other stacks. (moto: neither.)
+
+And it can be copied with all that is in its account, as fast as a process forks: for tests that begin with stacks.
 """
 
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.ec2.models import EC2Backend
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.rds.models import DBParameterGroup
-from moto.server import main
 from moto.ssm.models import Parameter
+from werkzeug.serving import make_server
+
+HOST = "127.0.0.1"
+COPY = "/moto-api/copy"
 
 backend: Any = CloudFormationBackend
 parameter: Any = Parameter
@@ -77,5 +89,41 @@ stack_class.delete = delete_stack_with_its_outputs
 ec2.delete_vpc = delete_vpc_with_its_parts
 statement.is_action_permitted = is_action_permitted_over_tls
 
+
+class Services(DomainDispatcherApplication):  # type: ignore[misc] # moto has no types
+    """All services of AWS."""
+
+    def serve(self, listener: socket.socket) -> None:
+        port = listener.getsockname()[1]
+        self.server = make_server(
+            HOST, port, self, threaded=True, request_handler=MotoRequestHandler, fd=listener.fileno()
+        )
+        listener.close()  # the server has one of its own for the same port
+        self.server.serve_forever()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != COPY:
+            found: Iterable[bytes] = super().__call__(environ, start_response)
+            return found
+        body = json.dumps(self.copy()).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def copy(self) -> dict[str, int]:
+        """Where the copy is; no other request may be at work meanwhile."""
+        listener = socket.create_server((HOST, 0))
+        port = listener.getsockname()[1]
+        process = os.fork()
+        if process == 0:
+            try:
+                self.server.socket.close()
+                self.serve(listener)
+            finally:
+                os._exit(1)
+        listener.close()
+        return {"port": port, "process": process}
+
+
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a copy
+    Services(create_backend_app).serve(socket.create_server((HOST, int(sys.argv[1]))))

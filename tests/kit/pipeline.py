@@ -31,6 +31,7 @@ from tests.kit.services import superuser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from pyspark.sql import SparkSession
 
@@ -150,7 +151,7 @@ class Pipeline:
         """The storage."""
         return Path(self.settings.storage_url.removeprefix("file://"))
 
-    def superuser(self) -> psycopg.Connection[Any]:
+    def superuser(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         return superuser(self.stack, self.database)
 
     def close(self) -> None:

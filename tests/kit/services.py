@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 
+from clickstream.ledger.migrate import cli
 from infra.local.stack import Stack
+from tests.kit import migrations
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -28,18 +27,14 @@ def superuser(stack: Stack, database: str = "postgres") -> psycopg.Connection[tu
 
 def migrate(stack: Stack, database: str, *arguments: str) -> str:
     """Run the command line of the migrations on a database; returns what it prints."""
-    return subprocess.run(
-        [sys.executable, "-m", "clickstream.ledger.migrate", *arguments],
-        env=os.environ
-        | {
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
+    return migrations.run(
+        cli,
+        {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(stack.ports.postgres),
             "PGUSER": "clickstream_owner",
             "PGPASSWORD": (stack.secrets / "clickstream_owner").read_text(encoding="utf-8"),
             "PGDATABASE": database,
         },
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+        *arguments,
+    )
