@@ -21,7 +21,7 @@ from clickstream.provisioning.synthesis import Assembly
 from infra.local import lifecycle, ports
 from infra.local.files import exclusive
 from infra.local.stack import Stack
-from tests.kit import aging, deployment, examples, janitor
+from tests.kit import aging, deployment, erasing, examples, janitor, published
 from tests.kit.aws import Account, Server
 from tests.kit.pipeline import Pipeline
 from tests.kit.programs import closing_lines, require
@@ -151,6 +151,42 @@ def written(services: Stack, template: str, spark: SparkSession) -> Iterator[tup
     aging.mark_days_published(pipeline)
     pipeline.close()
     yield pipeline, records
+    pipeline.drop()
+
+
+@pytest.fixture(scope="session")
+def known_user(services: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:
+    """A user who is everywhere, as `erasing.make_known` says; to be copied."""
+    pipeline = Pipeline.new(services, template)
+    erasing.make_known(pipeline, spark)
+    pipeline.close()
+    yield pipeline
+    pipeline.drop()
+
+
+@pytest.fixture
+def known(known_user: Pipeline) -> Iterator[Pipeline]:
+    """A copy of it; whoever produces gives it a topic of its own before."""
+    pipeline = known_user.copied()
+    yield pipeline
+    pipeline.drop()
+
+
+@pytest.fixture(scope="session")
+def closed_days(services: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:
+    """The records of `published.two_days`, which close two days, of which none is published; to be copied."""
+    pipeline = Pipeline.new(services, template)
+    published.take(pipeline, spark, published.two_days())
+    pipeline.close()
+    yield pipeline
+    pipeline.drop()
+
+
+@pytest.fixture
+def closed(closed_days: Pipeline) -> Iterator[Pipeline]:
+    """A copy of it."""
+    pipeline = closed_days.copied()
+    yield pipeline
     pipeline.drop()
 
 

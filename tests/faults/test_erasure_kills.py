@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -25,48 +20,10 @@ from tests.kit import aging, erasing, published
 from tests.kit.aging import LONG_AGO
 from tests.kit.erasing import USER, assert_gone, erased, mapped_log
 from tests.kit.events import values
+from tests.kit.own_topic import take_own_topic
 from tests.kit.pipeline import RUN, Pipeline
 from tests.kit.records import HISTORIC, event
-from tests.kit.victim import ERASURE
-from tests.kit.victims import environment
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def known(pipeline: Pipeline, spark: SparkSession) -> Pipeline:
-    """A user in two published batches, a segment that waits, the archive, and two files of the rejected zone."""
-    erasing.use_key(pipeline)
-    pipeline.create_topic()
-    hers, others = erasing.spread(erasing.hers()), erasing.spread(erasing.others())
-    erasing.archive_all(pipeline, [*hers, *others])
-    for part in (hers[:13], [*hers[10:], *others]):
-        pipeline.produce([*part, *[(1, value) for value in erasing.rejected()]])
-        pipeline.drain_all()
-        pipeline.aggregate_all(spark)
-    pipeline.produce(hers[:4])
-    pipeline.drain_all()
-    return pipeline
-
-
-def kill(pipeline: Pipeline, point: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kit.victim", point, USER],
-        cwd=REPOSITORY,
-        env=environment(pipeline) | {"CLICKSTREAM_ERASURE_KEY_FILE": str(pipeline.settings.erasure_key_file)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    deadline = time.monotonic() + 20
-    while pipeline.one(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
+from tests.kit.victims import kill
 
 BEFORE = (
     "in the middle of files written anew",
@@ -74,12 +31,21 @@ BEFORE = (
     "in the middle of the erasure's transaction",
     "just before the erasure's COMMIT",
 )
+AFTER = (
+    "just after the erasure's COMMIT",
+    "in the middle of the rejected zone",
+    "between an excerpt and its record",
+    "in the middle of the archive",
+    "before the erasure is finished",
+)
+SHORT = ("just before the erasure's COMMIT", "between an excerpt and its record")
+POINTS = [point if point in SHORT else pytest.param(point, marks=pytest.mark.long) for point in (*BEFORE, *AFTER)]
 
 
-@pytest.mark.parametrize("point", ERASURE)
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_and_run_again(known: Pipeline, spark: SparkSession, point: str) -> None:
     before = known.traffic()
-    kill(known, point)
+    kill(known, point, USER)
     committed = known.one("SELECT count(*) FROM ledger.erasures WHERE kind = 'user'")
     assert committed == (0 if point in BEFORE else 1)
     assert known.traffic() == before
@@ -97,7 +63,9 @@ def test_killed_and_run_again(known: Pipeline, spark: SparkSession, point: str) 
     assert_gone(known)
 
 
+@pytest.mark.long
 def test_beside_drains_and_batches(known: Pipeline, spark: SparkSession) -> None:
+    take_own_topic(known)
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -201,7 +169,9 @@ def beside(pipeline: Pipeline, work: Callable[[Pipeline], object], until: thread
             work(own)
 
 
+@pytest.mark.long
 def test_beside_compaction_maintenance_batches_and_published_days(known: Pipeline, spark: SparkSession) -> None:
+    take_own_topic(known)
     numbers = count()
     for _ in range(2):
         batch_of_all(known, spark, next(numbers))

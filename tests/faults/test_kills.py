@@ -22,7 +22,7 @@ from infra.local import lifecycle
 from tests.kit.events import values
 from tests.kit.pipeline import Pipeline
 from tests.kit.proxy import LosesTheAnswerToCommit
-from tests.kit.victims import environment
+from tests.kit.victims import kill
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,19 +34,6 @@ def landed(pipeline: Pipeline) -> Pipeline:
     fresh = values(180)
     pipeline.produce([*fresh, *fresh[:20]])
     return pipeline
-
-
-def kill(pipeline: Pipeline, point: str, argument: object) -> None:
-    """Run a step in a process of its own that is killed at this point."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kit.victim", point, str(argument)],
-        cwd=REPOSITORY,
-        env=environment(pipeline),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def finish(pipeline: Pipeline, spark: SparkSession) -> None:

@@ -20,9 +20,9 @@ from clickstream.retention import Retention
 from tests import oracle
 from tests.kit import aging
 from tests.kit.aging import LONG_AGO, MOMENTS, again, partition
-from tests.kit.maintenance_victim import kill
 from tests.kit.pipeline import RUN, Pipeline
 from tests.kit.records import HISTORIC
+from tests.kit.victims import kill_maintenance
 from tests.oracle import Record
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_killed(
     pipeline, records = history
     ahead = partitions_ahead(pipeline)
     prepare(pipeline, step, function)
-    kill(pipeline, settings_of(pipeline, step), step, function, moment)
+    kill_maintenance(pipeline, settings_of(pipeline, step), step, function, moment)
     assert pipeline.unaccounted() == {}
     assert aging.named(pipeline) <= aging.files(pipeline, "raw") | aging.files(pipeline, "events")
     if function in MEETS_BATCHES:

@@ -83,7 +83,7 @@ def test_who_was_erased_since_is_erased_again_under_the_same_token(pipeline: Pip
     pipeline.create_topic()
     known = erasing.spread([*erasing.hers(), *erasing.others()])
     pipeline.produce(known)
-    erasing.archive_all(pipeline, known)
+    archive(pipeline, known)
     pipeline.drain_all()
     pipeline.aggregate_all(spark)
     with restored_to_this_point(pipeline):

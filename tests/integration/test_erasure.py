@@ -6,6 +6,8 @@ import json
 import re
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +27,52 @@ from clickstream.remedies import refill
 from tests.kit import aging, erasing, published
 from tests.kit.erasing import IDS, USER, assert_gone, erased, mapped_log
 from tests.kit.events import values
+from tests.kit.own_topic import take_own_topic
 from tests.kit.pipeline import RUN, TABLES, Pipeline
-from tests.kit.records import event
+from tests.kit.records import HISTORIC, event
+from tests.kit.waiting import eventually
 from tests.oracle import Record
 
 TOKEN = re.compile("erased-[0-9a-f]{32}")
 
 
+@pytest.fixture(scope="module")
+def settled_user(known_user: Pipeline, spark: SparkSession) -> Iterator[Pipeline]:
+    """The same user, of whom no segment waits; to be copied."""
+    pipeline = known_user.copied()
+    pipeline.aggregate_all(spark)
+    pipeline.close()
+    yield pipeline
+    pipeline.drop()
+
+
 @pytest.fixture
-def known(pipeline: Pipeline, spark: SparkSession) -> Pipeline:
-    """A user who is in two batches, a segment that waits, the archive, and the rejected zone."""
-    erasing.use_key(pipeline)
-    pipeline.create_topic()
-    hers, others = erasing.spread(erasing.hers()), erasing.spread(erasing.others())
-    pipeline.produce([*hers[:15], *others])
-    erasing.archive_all(pipeline, [*hers, *others])
-    pipeline.drain_all()
+def settled(settled_user: Pipeline) -> Iterator[Pipeline]:
+    """A copy of it, with a topic of its own."""
+    pipeline = settled_user.copied()
+    take_own_topic(pipeline)
+    yield pipeline
+    pipeline.drop()
+
+
+@pytest.fixture(scope="module")
+def erased_user(known_user: Pipeline, spark: SparkSession) -> Iterator[Pipeline]:
+    """The same user once she was erased, of whom no segment waits; to be copied."""
+    pipeline = known_user.copied()
+    erased(pipeline)
     pipeline.aggregate_all(spark)
-    pipeline.produce([*hers[10:], *[(0, value) for value in erasing.rejected()]])
-    pipeline.drain_all()
-    pipeline.aggregate_all(spark)
-    pipeline.produce(erasing.spread(erasing.hers()[:4], ensure_ascii=False))
-    pipeline.drain_all()
-    assert {user for _, user in erasing.left_in_files(pipeline)} == set(IDS)
-    erasures.take_statistics(pipeline.conn)
-    assert USER in "".join(erasing.statistics(pipeline))
-    return pipeline
+    pipeline.close()
+    yield pipeline
+    pipeline.drop()
+
+
+@pytest.fixture
+def away(erased_user: Pipeline) -> Iterator[Pipeline]:
+    """A copy of it, with a topic of its own."""
+    pipeline = erased_user.copied()
+    take_own_topic(pipeline)
+    yield pipeline
+    pipeline.drop()
 
 
 def tables(pipeline: Pipeline) -> dict[str, Any]:
@@ -76,7 +98,7 @@ def test_she_is_nowhere_and_no_number_has_changed(known: Pipeline, spark: SparkS
         for session, row in sessions.items()
     }
     assert counts == {
-        "raw": 51, "events": 26 + 9, "rejected": 6, "archive": 26 + 9,
+        "raw": 58, "events": 26 + 9, "rejected": 12, "archive": 26 + 9,
         "sessions": 3, "session_hours": counts["session_hours"], "users_by_hour": counts["users_by_hour"],
         "published_days": 0,
     }  # fmt: skip
@@ -98,41 +120,36 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(known: Pipeline) -> None:
     assert all(count == 0 for count in erased(known, dry_run=True).values())
 
 
-def test_nothing_brings_her_back(known: Pipeline, spark: SparkSession) -> None:
-    log = known.log()
-    erased(known)
-    known.aggregate_all(spark)
-    accepted = known.dispositions()["accepted"]
-    known.produce([(record.partition, record.value) for record in log], headers=[("clickstream-load", b"historic")])
-    span = refill.Span.parse(erasing.at(200), erasing.at(0))
-    assert refill.refill(known.conn, known.settings, span, producer_id=None, dry_run=False).records >= 70
-    known.drain_all()
-    known.aggregate_all(spark)
-    assert known.dispositions()["accepted"] == accepted + 1  # what was late the first time is historic the second
-    known.assert_equals_oracle(mapped_log(known))
-    assert_gone(known)
+def test_nothing_brings_her_back(away: Pipeline, spark: SparkSession) -> None:
+    accepted = away.dispositions()["accepted"]
+    away.produce([(record.partition, record.value) for record in away.log()], headers=HISTORIC)
+    span = refill.Span.parse(erasing.at(600), erasing.at(0))
+    assert refill.refill(away.conn, away.settings, span, producer_id=None, dry_run=False).records >= 70
+    away.drain_all()
+    away.aggregate_all(spark)
+    assert away.dispositions()["accepted"] == accepted + 2  # what was late the first time is historic the second
+    away.assert_equals_oracle(mapped_log(away))
+    assert_gone(away)
 
 
-def test_a_recreated_topic_counts_as_duplicates(known: Pipeline, spark: SparkSession) -> None:
-    values_of_log = [(record.partition, record.value) for record in known.log()]
-    erased(known)
-    known.aggregate_all(spark)
-    before, accepted = tables(known), known.dispositions()["accepted"]
-    known.delete_topic()
-    known.create_topic()
-    known.plan()
-    for row in drains.progress(known.conn, known.settings.topic):
+def test_a_recreated_topic_counts_as_duplicates(away: Pipeline, spark: SparkSession) -> None:
+    values_of_log = [(record.partition, record.value) for record in away.log()]
+    before, accepted = tables(away), away.dispositions()["accepted"]
+    away.delete_topic()
+    away.create_topic()
+    away.plan()
+    for row in drains.progress(away.conn, away.settings.topic):
         lost = drains.Range(
             topic=row.topic, topic_id=row.topic_id, partition=row.partition, first_offset=row.next_offset,
             end_offset=row.next_offset,
         )  # fmt: skip
-        drains.declare_lost(known.conn, lost, kind="recreated", reason="test", dag_run_id="test", close=True)
-    known.produce(values_of_log)
-    known.drain_all()
-    known.aggregate_all(spark)
-    assert known.dispositions()["accepted"] == accepted
-    assert tables(known) == before
-    assert_gone(known)
+        drains.declare_lost(away.conn, lost, kind="recreated", reason="test", dag_run_id="test", close=True)
+    away.produce(values_of_log)
+    away.drain_all()
+    away.aggregate_all(spark)
+    assert away.dispositions()["accepted"] == accepted
+    assert tables(away) == before
+    assert_gone(away)
 
 
 def test_two_incarnations_of_a_topic_with_the_same_offsets(pipeline: Pipeline, spark: SparkSession) -> None:
@@ -160,6 +177,7 @@ def test_two_incarnations_of_a_topic_with_the_same_offsets(pipeline: Pipeline, s
 
 
 def test_she_comes_back_in_a_session_of_her_own(known: Pipeline, spark: SparkSession) -> None:
+    take_own_topic(known)
     erased(known)
     new = [event(eventId=f"new-{n}", userId=USER, sessionId="a new one", eventTime=erasing.at(n)) for n in range(4)]
     known.produce(erasing.spread(new))
@@ -170,6 +188,7 @@ def test_she_comes_back_in_a_session_of_her_own(known: Pipeline, spark: SparkSes
 
 
 def test_an_attempt_that_began_before_does_not_commit(known: Pipeline, spark: SparkSession) -> None:
+    take_own_topic(known)
     known.produce(erasing.spread(erasing.hers()[:6]))
     landed = [known.land(drain_id) for drain_id in known.plan()]
     transformed = known.attempt(spark)
@@ -193,6 +212,7 @@ def back(pipeline: Pipeline) -> bool:
 
 
 def test_without_the_guard_of_drains_she_would_be_back(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_own_topic(known)
     known.produce(erasing.spread(erasing.hers()[:6]))
     landed = [known.land(drain_id) for drain_id in known.plan()]
     erased(known)
@@ -203,24 +223,24 @@ def test_without_the_guard_of_drains_she_would_be_back(known: Pipeline, monkeypa
 
 
 def test_without_the_guard_of_batches_she_would_be_back(
-    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    settled: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known.aggregate_all(spark)
     alone = event(eventId="x", userId=USER, sessionId="hers-one", eventTime=erasing.at(600))
-    known.produce(erasing.spread([alone]))  # in an hour without files, which no other guard looks at
-    known.drain_all()
-    transformed = known.attempt(spark)
+    settled.produce(erasing.spread([alone]))  # in an hour without files, which no other guard looks at
+    settled.drain_all()
+    transformed = settled.attempt(spark)
     assert transformed is not None
-    erased(known)
-    assert not back(known)
+    erased(settled)
+    assert not back(settled)
     with pytest.raises(StaleBase):
-        known.publish(transformed)
+        settled.publish(transformed)
     monkeypatch.setattr(erasures, "has_grown_since", lambda *_: False)
-    known.publish(transformed)
-    assert back(known)
+    settled.publish(transformed)
+    assert back(settled)
 
 
 def test_attempts_that_committed_before_may_say_so_again(known: Pipeline, spark: SparkSession) -> None:
+    take_own_topic(known)
     known.produce(erasing.spread(erasing.hers()[:6]))
     landed = [known.land(drain_id) for drain_id in known.plan()]
     known.commit(landed)
@@ -233,6 +253,7 @@ def test_attempts_that_committed_before_may_say_so_again(known: Pipeline, spark:
 
 
 def test_what_is_landed_while_it_reads_is_read_too(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_own_topic(known)
     commit = erase._commit
     rounds: list[bool] = []
 
@@ -253,49 +274,47 @@ def test_what_is_landed_while_it_reads_is_read_too(known: Pipeline, monkeypatch:
 
 
 def test_what_was_written_for_a_file_that_is_gone_goes_too(
-    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    settled: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Her files of an hour are compacted after they were written anew, and then she has one more session."""
-    known.aggregate_all(spark)
     commit = erase._commit
     rounds: list[bool] = []
 
     def compacted(*arguments: Any) -> bool:
         if not rounds:
-            known.produce(
+            settled.produce(
                 erasing.spread([event(eventId="x", userId=USER, sessionId="the last", eventTime=erasing.at(0))])
             )
-            known.drain_all()
+            settled.drain_all()
         rounds.append(commit(*arguments))
         if not rounds[-1]:
-            hours = known.conn.execute("SELECT DISTINCT hour FROM ledger.event_files WHERE live").fetchall()
+            hours = settled.conn.execute("SELECT DISTINCT hour FROM ledger.event_files WHERE live").fetchall()
             for (hour,) in hours:
-                compaction.compact_hour(known.conn, known.settings, hour, RUN)
+                compaction.compact_hour(settled.conn, settled.settings, hour, RUN)
         return rounds[-1]
 
     monkeypatch.setattr(erase, "_commit", compacted)
-    erased(known)
+    erased(settled)
     assert rounds == [False, True]
-    known.aggregate_all(spark)
-    aging.sweep_after_grace(known)
-    aging.assert_files_are_as_named(known)
-    known.assert_equals_oracle(mapped_log(known))
-    assert_gone(known, [*IDS, "the last"])
+    settled.aggregate_all(spark)
+    aging.sweep_after_grace(settled)
+    aging.assert_files_are_as_named(settled)
+    settled.assert_equals_oracle(mapped_log(settled))
+    assert_gone(settled, [*IDS, "the last"])
 
 
 def test_what_is_published_after_excerpts_were_read_is_read_too(
-    known: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    settled: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known.aggregate_all(spark)
     faulty = json.dumps(event(userId="u1", sessionId="s1", eventType="JUMP")).encode()
-    known.produce([(0, value) for value in [faulty, *erasing.rejected()]])
-    known.drain_all()
+    settled.produce([(0, value) for value in [faulty, *erasing.rejected()]])
+    settled.drain_all()
     commit, replace = erase._commit, erasures.replace_excerpts
     rounds: list[bool] = []
     sent: list[str] = []
 
     def after_a_batch(*arguments: Any) -> bool:
-        known.aggregate_all(spark)
+        settled.aggregate_all(spark)
         rounds.append(commit(*arguments))
         return rounds[-1]
 
@@ -306,51 +325,59 @@ def test_what_is_published_after_excerpts_were_read_is_read_too(
 
     monkeypatch.setattr(erase, "_commit", after_a_batch)
     monkeypatch.setattr(erasures, "replace_excerpts", noted)
-    erased(known)
+    erased(settled)
     assert rounds == [True]
-    assert len(sent) == 12
+    assert len(sent) == 18
     assert all("erased-" in text for text in sent)
-    assert known.one("SELECT count(*) FROM ledger.rejections WHERE excerpt LIKE '%%u1%%'") == 1
+    assert settled.one("SELECT count(*) FROM ledger.rejections WHERE excerpt LIKE '%%u1%%'") == 1
     monkeypatch.setattr(erase, "_rewrite_rejected", None)
-    assert erasing.left_in_database(known) == []
+    assert erasing.left_in_database(settled) == []
 
 
-def test_a_user_of_a_session_that_has_a_token_already(known: Pipeline, spark: SparkSession) -> None:
+def test_a_user_of_a_session_that_has_a_token_already(settled: Pipeline, spark: SparkSession) -> None:
     alone = [
         event(eventId=f"a{n}", userId="before-login", sessionId="shared-session", eventTime=erasing.at(400))
         for n in range(2)
     ]
-    known.produce(erasing.spread(alone))
-    known.drain_all()
-    known.aggregate_all(spark)
-    erased(known)
-    assert known.one("SELECT count(*) FROM analytics.session_hours WHERE user_id = 'before-login'") > 0
-    would = erased(known, "before-login", dry_run=True)
+    settled.produce(erasing.spread(alone))
+    settled.drain_all()
+    settled.aggregate_all(spark)
+    erased(settled)
+    assert settled.one("SELECT count(*) FROM analytics.session_hours WHERE user_id = 'before-login'") > 0
+    would = erased(settled, "before-login", dry_run=True)
     assert would["session_hours"] > 0
-    assert erased(known, "before-login") == would
-    known.aggregate_all(spark)
-    known.assert_equals_oracle(mapped_log(known))
-    assert_gone(known, [*IDS, "before-login"])
+    assert erased(settled, "before-login") == would
+    settled.aggregate_all(spark)
+    settled.assert_equals_oracle(mapped_log(settled))
+    assert_gone(settled, [*IDS, "before-login"])
+
+
+def somebody_waits(pipeline: Pipeline) -> bool:
+    """Whether a session waits for a lock that another one holds."""
+    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with pipeline.connect() as own:
+        return own.execute(f"SELECT {waiting}").fetchone() is not None
 
 
 def test_raw_files_are_not_retired_while_they_are_swapped(known: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     known.conn.execute("UPDATE ledger.batches SET published_at = now() - interval '60 days'")
     settle = erasures.settle_rewrite
+    retiring: list[Future[None]] = []
 
     def retire() -> None:
         with known.connect() as own:
             retirement.retire_raw_files(own, 30)
 
-    retiring = threading.Thread(target=retire)
+    with ThreadPoolExecutor(1) as pool:
 
-    def beside(*arguments: Any) -> None:
-        retiring.start()
-        retiring.join(2)
-        settle(*arguments)
+        def beside(*arguments: Any) -> None:
+            retiring.append(pool.submit(retire))
+            assert eventually(lambda: retiring[0].done() or somebody_waits(known))
+            settle(*arguments)
 
-    monkeypatch.setattr(erasures, "settle_rewrite", beside)
-    erased(known)
-    retiring.join()
+        monkeypatch.setattr(erasures, "settle_rewrite", beside)
+        erased(known)
+        retiring[0].result()
     assert known.one("SELECT count(*) FROM ledger.segments WHERE path IS NOT NULL AND batch_id IS NOT NULL") == 0
     assert known.unaccounted() == {}
     aging.sweep_after_grace(known)
@@ -412,90 +439,70 @@ def test_a_second_user_and_the_first_one_again(known: Pipeline, spark: SparkSess
     assert_gone(known, [*IDS, '"u3"'])
 
 
-def test_attempts_at_work_when_it_is_repeated_keep_their_files(known: Pipeline, spark: SparkSession) -> None:
-    erased(known)
-    known.aggregate_all(spark)
-    known.produce(erasing.spread(erasing.hers()[:6]))
-    landed = [known.land(drain_id) for drain_id in known.plan()]
-    erased(known)
-    erasing.remove(known)
-    known.commit(landed)
-    transformed = known.attempt(spark)
+def test_attempts_at_work_when_it_is_repeated_keep_their_files(away: Pipeline, spark: SparkSession) -> None:
+    away.produce(erasing.spread(erasing.hers()[:6]))
+    landed = [away.land(drain_id) for drain_id in away.plan()]
+    erased(away)
+    erasing.remove(away)
+    away.commit(landed)
+    transformed = away.attempt(spark)
     assert transformed is not None
-    erased(known)
-    erasing.remove(known)
-    known.publish(transformed)
-    known.aggregate_all(spark)
-    known.assert_equals_oracle(mapped_log(known))
-    named = [file.path for file in erasures.files(known.conn)]
+    erased(away)
+    erasing.remove(away)
+    away.publish(transformed)
+    away.aggregate_all(spark)
+    away.assert_equals_oracle(mapped_log(away))
+    named = [file.path for file in erasures.files(away.conn)]
     assert [path for path in named if not Path(path.removeprefix("file://")).exists()] == []
 
 
-def test_published_days(pipeline: Pipeline, spark: SparkSession) -> None:
-    erasing.use_key(pipeline)
+def test_published_days(closed: Pipeline) -> None:
+    erasing.use_key(closed)
     records = published.two_days()
-    published.take(pipeline, spark, records)
-    published.publish(pipeline)
-    versions = published.table(pipeline).version()
-    assert erased(pipeline, "nobody", dry_run=True)["published_days"] == 0
-    counts = erased(pipeline, "secret-user-1", dry_run=True)
+    published.publish(closed)
+    versions = published.table(closed).version()
+    assert erased(closed, "nobody", dry_run=True)["published_days"] == 0
+    counts = erased(closed, "secret-user-1", dry_run=True)
     assert counts["published_days"] == counts["events"] > 0
-    assert erased(pipeline, "secret-user-1") == counts
-    assert published.table(pipeline).version() == versions + 2
-    published.assert_table_is(pipeline, mapped_log(pipeline, records), published.FIRST, published.SECOND)
-    assert {seen for _, seen in published.noted(pipeline).values()} == {1}
-    assert published.publish(pipeline).items == 0
-    assert erased(pipeline, "later")["published_days"] == 0  # of a day that is not closed
-    assert published.table(pipeline).version() == versions + 2
-    published.table(pipeline).vacuum(0, enforce_retention_duration=False, dry_run=False)
-    assert_gone(pipeline, ["secret-user-1"])
+    assert erased(closed, "secret-user-1") == counts
+    assert published.table(closed).version() == versions + 2
+    published.assert_table_is(closed, mapped_log(closed, records), published.FIRST, published.SECOND)
+    assert {seen for _, seen in published.noted(closed).values()} == {1}
+    assert published.publish(closed).items == 0
+    assert erased(closed, "later")["published_days"] == 0  # of a day that is not closed
+    assert published.table(closed).version() == versions + 2
+    published.table(closed).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    assert_gone(closed, ["secret-user-1"])
 
 
 def test_a_day_that_was_read_before_is_looked_at_after_it_was_published(
-    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    closed: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    erasing.use_key(pipeline)
+    erasing.use_key(closed)
     records = published.two_days()
-    published.take(pipeline, spark, records)
-    write, began, erasing_now = days._write, threading.Event(), threading.Event()
+    content, began = published_days.content, threading.Event()
 
-    def slow(conn: Any, settings: Any, day: Any) -> Any:
-        content = published_days.content
-        with monkeypatch.context() as patch:
-
-            def read(*arguments: Any) -> Any:
-                found = content(*arguments)
-                began.set()
-                erasing_now.wait(60)
-                time.sleep(1)
-                return found
-
-            patch.setattr(published_days, "content", read)
-            return write(conn, settings, day)
-
-    monkeypatch.setattr(days, "_write", slow)
-    replace = erase._replace_other_files
-
-    def then(*arguments: Any) -> None:
-        erasing_now.set()
-        replace(*arguments)
-
-    monkeypatch.setattr(erase, "_replace_other_files", then)
+    def read_long(*arguments: Any) -> Any:
+        found = content(*arguments)
+        began.set()
+        assert eventually(lambda: somebody_waits(closed), seconds=60)  # the erasure, for this one
+        return found
 
     def publish() -> None:
-        with pipeline.connect() as own:
-            days.publish_days(own, pipeline.settings, dry_run=False)
+        with closed.connect() as own:
+            days.publish_days(own, closed.settings, dry_run=False)
 
-    publisher = threading.Thread(target=publish)
-    publisher.start()
-    assert began.wait(60)
-    erased(pipeline, "secret-user-1")
-    publisher.join()
-    monkeypatch.undo()
-    assert "secret-user-1" not in {row["user_id"] for row in published.rows(pipeline)}
-    published.publish(pipeline)
-    published.assert_table_is(pipeline, mapped_log(pipeline, records), published.FIRST, published.SECOND)
-    assert {seen for _, seen in published.noted(pipeline).values()} == {1}
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(published_days, "content", read_long)
+        publisher = pool.submit(publish)
+        assert began.wait(60)
+        patch.setattr(published_days, "content", content)
+        erased(closed, "secret-user-1")
+        publisher.result()
+    assert "secret-user-1" not in {row["user_id"] for row in published.rows(closed)}
+    published.publish(closed)
+    published.assert_table_is(closed, mapped_log(closed, records), published.FIRST, published.SECOND)
+    assert {seen for _, seen in published.noted(closed).values()} == {1}
 
 
 def test_two_at_once(known: Pipeline) -> None:
@@ -515,13 +522,14 @@ def test_nobody_of_that_name(known: Pipeline) -> None:
         assert after[table] == before[table]
 
 
-@pytest.mark.parametrize("user_id", ["", "x" * 257, "a\0b", "a\ud800", "erased-" + 32 * "0"])
-def test_ids_that_no_event_has(pipeline: Pipeline, user_id: str) -> None:
-    with pytest.raises(RemedyRefused, match=r"1 to 256 characters|is the token"):
-        erased(pipeline, user_id)
+def test_ids_that_no_event_has(pipeline: Pipeline) -> None:
+    for user_id in ("", "x" * 257, "a\0b", "a\ud800", "erased-" + 32 * "0"):
+        with pytest.raises(RemedyRefused, match=r"1 to 256 characters|is the token"):
+            erased(pipeline, user_id)
 
 
 def test_without_a_key_nobody_is_erased_and_the_list_is_not_ignored(known: Pipeline, tmp_path: Path) -> None:
+    take_own_topic(known)
     key = known.settings.erasure_key_file
     known.use(erasure_key_file=None)
     with pytest.raises(SettingsError, match="only be erased, and kept out, with a key"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -19,6 +20,9 @@ from tests import oracle
 from tests.kit.archive import archive
 from tests.kit.pipeline import RUN, Pipeline
 from tests.kit.records import event, purchase
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 USER = "änn/é@example.org"
 SESSIONS = ("hers-one", "hers-tẅo", "shared-session")
@@ -80,6 +84,23 @@ def use_key(pipeline: Pipeline) -> None:
     pipeline.use(erasure_key_file=file)
 
 
+def make_known(pipeline: Pipeline, spark: SparkSession) -> None:
+    """Let her be in two batches, a segment that waits, the archive, two files of the rejected zone, and statistics."""
+    use_key(pipeline)
+    pipeline.create_topic()
+    of_hers, of_others = spread(hers()), spread(others())
+    archive(pipeline, [*of_hers, *of_others])
+    for part in ([*of_hers[:15], *of_others], of_hers[10:]):
+        pipeline.produce([*part, *[(0, value) for value in rejected()]])
+        pipeline.drain_all()
+        pipeline.aggregate_all(spark)
+    pipeline.produce(spread(hers()[:4], ensure_ascii=False))
+    pipeline.drain_all()
+    assert {user for _, user in left_in_files(pipeline)} == set(IDS)
+    erasures.take_statistics(pipeline.conn)
+    assert USER in "".join(statistics(pipeline))
+
+
 def erased(pipeline: Pipeline, user_id: str = USER, *, dry_run: bool = False) -> dict[str, int]:
     return erase.erase(pipeline.conn, pipeline.settings, user_id, RUN, dry_run=dry_run)
 
@@ -94,10 +115,6 @@ def mapped_log(pipeline: Pipeline, records: Iterable[oracle.Record] | None = Non
     log = pipeline.log() if records is None else records
     mapped = ((one, *of_list.record(one.key, one.value)) for one in log)
     return [replace(one, key=key, value=value) for one, key, value in mapped]
-
-
-def archive_all(pipeline: Pipeline, values: Values) -> None:
-    archive(pipeline, values)
 
 
 def remove(pipeline: Pipeline) -> None:

@@ -87,6 +87,7 @@ class Pipeline:
     dsn: str
     conn: psycopg.Connection[Any]
     partitions: int = 2
+    borrows_topic: bool = False
 
     @classmethod
     def create(cls, stack: Stack, *, database: str, topic: str, storage: Path) -> Pipeline:
@@ -120,7 +121,7 @@ class Pipeline:
     def copied(self) -> Pipeline:
         """Another with the same history, until it is dropped; this one must have no connection open.
 
-        It reads the same topic, so none of the two may produce into it.
+        It reads the same topic, so none of the two may produce into it; see `tests.kit.own_topic`.
         """
         name = f"t_{uuid4().hex[:12]}"
         storage = self.folder.with_name(name)
@@ -129,7 +130,8 @@ class Pipeline:
         settings = self.settings.model_copy(update={"storage_url": storage.as_uri()})
         made = Pipeline.on(self.stack, settings, name)
         made.partitions = self.partitions
-        for table in ("segments", "event_files"):
+        made.borrows_topic = True
+        for table in ("segments", "landings", "event_files", "removals"):
             made.conn.execute(
                 f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [self.folder.as_uri(), storage.as_uri()]
             )
@@ -144,7 +146,7 @@ class Pipeline:
         self.close()
         with superuser(self.stack) as conn:
             conn.execute(f"DROP DATABASE {self.database} WITH (FORCE)")
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.stack.folder / "test-storage" / self.database)  # wherever the settings point by now
 
     @property
     def folder(self) -> Path:
@@ -198,6 +200,7 @@ class Pipeline:
         **configs: Any,
     ) -> None:
         """Produce (partition, value) pairs, each acknowledged."""
+        assert not self.borrows_topic, "other copies read this topic"
         producer = KafkaProducer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers, max_request_size=2 << 20, acks="all", **configs
         )

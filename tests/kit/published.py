@@ -19,8 +19,8 @@ from tests.oracle import Record
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FIRST, SECOND = date(2026, 11, 18), date(2026, 11, 19)
-MIDNIGHT = datetime(2026, 11, 18, tzinfo=UTC)
+MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=12)
+FIRST, SECOND = MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=1)
 BOTH_CLOSED = MIDNIGHT + timedelta(days=3, minutes=2)  # the end of the second, the allowed lateness, two minutes
 KINDS = ("PAGE_VIEW", "ADD_TO_CART", "PURCHASE")
 
