@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,24 +60,58 @@ def require(holds: object, reason: str, detail: str | None = None) -> None:
         raise RejectedError(reason, detail)
 
 
-TOKEN = re.compile(  # m(ark), s(tring), v(alue that is no string); x is no JSON
-    r'(?s)[ \t\n\r]*+(?:(?P<m>[{}\[\],:])|(?P<s>"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+")'
-    r"|(?P<v>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)|(?P<x>.))"
-)
-VALUE = r"[sv]\.*+"
-FLAT = re.compile(rf"\[(?:{VALUE}(?:,{VALUE})*+)?\]|\{{(?:s:{VALUE}(?:,s:{VALUE})*+)?\}}")
+STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+"'
+SCALAR = rf"{STRING}|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null"
+LEVELS = 1024
 
 
-def members(text: str) -> dict[str, object]:  # of the root; integers as Decimal, containers as Ellipsis
-    tokens = list(TOKEN.finditer(text.rstrip(" \t\n\r")))
-    values = [json.loads(t[0], parse_int=Decimal) if str(t.lastgroup) in "sv" else ... for t in tokens]
-    require(not re.search("[\ud800-\udfff]", "".join(v for v in values if isinstance(v, str))), "not_json")
-    kinds, root, levels = "".join(t["m"] or str(t.lastgroup) for t in tokens), "", 0
-    while not re.fullmatch(VALUE, kinds):  # each round makes the innermost containers values, of equal width
-        root, kinds, levels = kinds, FLAT.sub(lambda flat: "v".ljust(len(flat[0]), "."), kinds), levels + 1
-        require(kinds != root and levels <= 1024, "not_json")  # the root is level 1
-    require(root.startswith("{"), "not_an_object")
-    return {str(values[at.start()]): values[at.end() - 1] for at in re.finditer("s:[sv]", root)}
+class JSONText:  # RFC 8259, by recursive descent
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+        self.take("")  # the white space before the root
+
+    def take(self, token: str) -> str:  # moves behind it and the white space after it; "" if it isn't what comes next
+        found = re.compile(rf"({token})[ \t\n\r]*+").match(self.text, self.at)
+        self.at = found.end() if found else self.at
+        return found[1] if found else ""
+
+    def scalar(self, token: str = SCALAR) -> Any:  # integers as Decimal
+        require(taken := self.take(token), "not_json")
+        content = json.loads(taken, parse_int=Decimal)
+        require(not isinstance(content, str) or not re.search("[\ud800-\udfff]", content), "not_json")
+        return content
+
+    def value(self, level: int) -> object:  # the level is that of a container; the root's is 1
+        if self.take(r"\{"):
+            require(level <= LEVELS, "not_json")
+            named: dict[str, object] = {}
+            while not self.take(r"\}"):
+                require(not named or self.take(","), "not_json")
+                name = self.scalar(STRING)
+                require(self.take(":"), "not_json")
+                named[name] = self.value(level + 1)  # the last of a name wins
+            return named
+        if self.take(r"\["):
+            require(level <= LEVELS, "not_json")
+            listed: list[object] = []
+            while not self.take(r"\]"):
+                require(not listed or self.take(","), "not_json")
+                listed.append(self.value(level + 1))
+            return listed
+        return self.scalar()
+
+
+def members(text: str) -> dict[str, object]:  # of the root
+    source, limit = JSONText(text), sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + LEVELS)  # a call a level
+    try:
+        root = source.value(1)
+    finally:
+        sys.setrecursionlimit(limit)
+    require(source.at == len(text), "not_json")
+    if not isinstance(root, dict):
+        raise RejectedError("not_an_object", None)
+    return root
 
 
 NUMBER, ANY, TEXT_256, TEXT_1024 = "(?!)", "(?s).*", "(?s).{0,256}", "(?s).{0,1024}"  # patterns of whole strings

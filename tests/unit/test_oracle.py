@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from tests.kit.records import (
     CORNER_CASES,
     HISTORIC,
     HOSTS,
+    MAX_BYTES,
     NOW_MS,
     ONE_IDENTITY,
     PAGES,
@@ -26,6 +28,7 @@ from tests.kit.records import (
     TWO_IDENTITIES,
     Case,
     event,
+    nested,
     purchase,
     record,
     record_lists,
@@ -59,6 +62,14 @@ def test_corner_case(case: Case) -> None:
     assert list(result.rejections.values()) == ([(reason, detail)] if reason else [])
     assert result.reasons == Counter([reason] if reason else [])
     assert len(result.accepted) == (disposition == "accepted")
+
+
+def test_nesting_without_end_is_rejected_and_leaves_the_recursion_limit() -> None:
+    limit = sys.getrecursionlimit()
+    values = [b"[" * MAX_BYTES, b'{"a":' * (MAX_BYTES // 5), nested(100_000), nested(40_000, '{"a":', "}", "1")]
+    assert fold_values(*values).reasons == {"not_json": 4}
+    assert fold_values(nested(1024)).dispositions == {"accepted": 1}
+    assert sys.getrecursionlimit() == limit
 
 
 def test_corner_cases_cover_every_reason_and_have_names_of_their_own() -> None:
