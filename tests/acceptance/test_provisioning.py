@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from clickstream.provisioning.names import DEPLOYMENT, HOST_STACK, STACKS, TAG
+from clickstream.provisioning.synthesis import Assembly
 from infra.local.airflow_api import AirflowApi
 from infra.local.stack import Stack
 from tests.kit import secret_scan
 from tests.kit.aws import ACCOUNT, REGION, Account, Server
 from tests.kit.dags import switched_on
 from tests.kit.demonstration import Demonstration
-from tests.kit.deployment import deploy, uploaded
+from tests.kit.deployment import deploy, upload
 from tests.kit.waiting import wait_for
 
 PROVISION, TEARDOWN = "provision_infrastructure", "teardown_infrastructure"
@@ -158,7 +159,9 @@ def test_no_secret_is_anywhere(
 @pytest.fixture
 def deployed(aws: Account, templates: dict[str, Path]) -> Account:
     """With both stacks."""
-    deploy(uploaded(aws, templates))
+    assembly = Assembly(templates["small"])
+    upload(aws, assembly)
+    deploy(assembly)
     return aws
 
 

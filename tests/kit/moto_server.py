@@ -90,7 +90,7 @@ ec2.delete_vpc = delete_vpc_with_its_parts
 statement.is_action_permitted = is_action_permitted_over_tls
 
 
-class Services(DomainDispatcherApplication):  # type: ignore[misc] # moto has no types
+class Services(DomainDispatcherApplication):
     """All services of AWS."""
 
     def serve(self, listener: socket.socket) -> None:
