@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from infra.local.files import exclusive
 from infra.local.stack import Stack
 from tests.kit import aging, deployment, erasing, examples, janitor, published
 from tests.kit.aws import Account, Server
+from tests.kit.open_batch import OpenBatch
 from tests.kit.pipeline import Pipeline
 from tests.kit.programs import closing_lines, require
 from tests.kit.rollback import RolledBack
@@ -188,6 +190,22 @@ def closed(closed_days: Pipeline) -> Iterator[Pipeline]:
     pipeline = closed_days.copied()
     yield pipeline
     pipeline.drop()
+
+
+@pytest.fixture(scope="session")
+def open_batch(services: Stack, template: str, spark: SparkSession) -> Iterator[OpenBatch]:
+    """A batch that waits to be published; to be copied."""
+    with Pipeline.new(services, template) as pipeline:
+        made = OpenBatch.on(pipeline, spark)
+        pipeline.close()
+        yield made
+
+
+@pytest.fixture
+def batch(open_batch: OpenBatch) -> Iterator[OpenBatch]:
+    """A batch that waits to be published, the test's own."""
+    with open_batch.pipeline.copied() as pipeline:
+        yield replace(open_batch, pipeline=pipeline)
 
 
 @pytest.fixture(scope="session")

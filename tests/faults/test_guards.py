@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +15,45 @@ import pytest
 from psycopg.errors import IntegrityError
 from pyspark.sql import SparkSession
 
-from clickstream.aggregate import attempt
 from clickstream.errors import ConservationBroken, OutputMismatch, StaleAttempt, StaleBase
 from clickstream.ledger import drains, publishing
-from clickstream_transform.storage import InputFileError
-from tests.kit.events import values
-from tests.kit.pipeline import Pipeline
+from clickstream_transform.storage import InputFileError, check_inputs
+from tests.kit.open_batch import OpenBatch, records_of
+from tests.kit.pipeline import Pipeline, in_order
 
-Case = Callable[[Pipeline, SparkSession], None]
+Case = Callable[[OpenBatch, SparkSession], None]
+Change = Callable[[dict[str, Any]], None]
 
 
-def same_offsets_landed_twice(pipeline: Pipeline, spark: SparkSession) -> None:
-    drain_ids = pipeline.plan()
-    zombies = [pipeline.land(drain_id) for drain_id in drain_ids]
-    pipeline.commit([pipeline.land(drain_id) for drain_id in drain_ids])
-    pipeline.produce(values(80)[60:])
-    pipeline.drain_all()
+def same_offsets_landed_twice(batch: OpenBatch, _spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    log, _ = records_of(range(180, 260), first_offset=100)
+    zombie, good = pipeline.land_as_attempt(log[:20]), pipeline.land_as_attempt(log[:20])
+    pipeline.commit_landed(good)
+    pipeline.land_records(log[20:])
     with suppress(StaleAttempt):
-        pipeline.commit(zombies)
-    pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle(pipeline.log())
+        pipeline.commit_landed(zombie)
+    assert pipeline.landed() == in_order([*batch.records, *log])
+    assert pipeline.unaccounted() == {}
 
 
-def older_attempt_publishes_while_the_newer_works(pipeline: Pipeline, spark: SparkSession) -> None:
-    pipeline.drain_all()
-    batch_id = pipeline.claim()
-    assert batch_id is not None
-    older, newer = pipeline.begin(batch_id), pipeline.begin(batch_id)
-    pipeline.transform(spark, older)
-    with suppress(StaleAttempt):
-        pipeline.publish(older)
-    pipeline.transform(spark, newer)
-    with suppress(StaleAttempt):
-        pipeline.publish(newer)
-    pipeline.assert_equals_oracle(pipeline.log())
+def older_attempt_publishes_while_the_newer_works(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    for attempt_id in (batch.older, batch.newer):
+        with suppress(StaleAttempt):
+            pipeline.publish(attempt_id)
+    batch.finish(spark)
     # The older one was declared dead when the newer began, so the sweep may remove its files at any time.
-    assert pipeline.one("SELECT attempt_id FROM ledger.attempts WHERE state = 'committed' AND batch_id > 0") == newer
-    assert str(older) not in pipeline.one("SELECT string_agg(path, ' ') FROM ledger.event_files WHERE live")
+    published = pipeline.one("SELECT attempt_id FROM ledger.attempts WHERE state = 'committed' AND batch_id > 0")
+    assert published == batch.newer
+    assert str(batch.older) not in pipeline.one("SELECT string_agg(path, ' ') FROM ledger.event_files WHERE live")
 
 
-def an_hour_is_retired_while_spark_works(pipeline: Pipeline, spark: SparkSession) -> None:
-    pipeline.drain_all()
-    pipeline.aggregate_all(spark)
-    pipeline.produce(values(90)[60:])
-    pipeline.drain_all()
+def an_hour_is_retired_while_spark_works(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    pipeline.publish(batch.newer)
+    log, _ = records_of(range(180, 240), first_offset=100)
+    pipeline.land_records(log)
     attempt_id = pipeline.attempt(spark)
     assert attempt_id is not None
     with pipeline.conn.transaction():
@@ -66,72 +63,48 @@ def an_hour_is_retired_while_spark_works(pipeline: Pipeline, spark: SparkSession
             "INSERT INTO ledger.retired_hours (hour, events)"
             " SELECT hour, sum(records) FROM ledger.event_files GROUP BY hour"
         )
-    retired = set(
-        pipeline.one(
-            "SELECT array_agg(to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24')) FROM ledger.retired_hours"
-        )
-    )
+    retired = {hour for (hour,) in pipeline.conn.execute("SELECT hour FROM ledger.retired_hours")}
     before = pipeline.traffic()
     with suppress(StaleBase):
         pipeline.publish(attempt_id)
     pipeline.aggregate_all(spark)
-    changed = {key for key, row in pipeline.traffic().items() if before.get(key) != row}
-    hours = {f"{hour}:00:00+00:00" for hour in retired}
-    assert not {key for key in changed if _hour(key[0]) in hours}
+    changed = {start for (start, _), row in pipeline.traffic().items() if before.get((start, _)) != row}
+    assert not {start for start in changed if datetime.fromtimestamp(start, UTC).replace(minute=0) in retired}
     assert pipeline.unaccounted() == {}
+    assert pipeline.dispositions()["late"] == len(log)
 
 
-def _hour(epoch: int) -> str:
-    from datetime import UTC, datetime
+def _published_with(name: str, change: Change) -> Case:
+    """A case in which another report than Spark's is to be published before it."""
 
-    return datetime.fromtimestamp(epoch, UTC).replace(minute=0).isoformat()
+    def case(batch: OpenBatch, spark: SparkSession) -> None:
+        as_spark_left_it = batch.home.with_name("kept")
+        shutil.copytree(batch.home, as_spark_left_it)
+        report = json.loads((batch.home / "report.json").read_text())
+        change(report)
+        (batch.home / "report.json").write_text(json.dumps(report))
+        with suppress(ConservationBroken):
+            batch.pipeline.publish(batch.newer)
+        shutil.rmtree(batch.home)
+        as_spark_left_it.rename(batch.home)
+        batch.pipeline.publish(batch.newer)
+        batch.finish(spark)
 
-
-def _tamper(pipeline: Pipeline, spark: SparkSession, change: Callable[[dict[str, Any]], None]) -> Any:
-    pipeline.drain_all()
-    attempt_id = pipeline.attempt(spark)
-    assert attempt_id is not None
-    path = attempt.folder(pipeline.settings, attempt_id) / "report.json"
-    report = json.loads(path.read_text())
-    change(report)
-    path.write_text(json.dumps(report))
-    return attempt_id
-
-
-def spark_forgets_a_record(pipeline: Pipeline, spark: SparkSession) -> None:
-    def forget(report: dict[str, Any]) -> None:
-        report["duplicate"] -= 1
-
-    pipeline.produce(values(5))
-    attempt_id = _tamper(pipeline, spark, forget)
-    with suppress(ConservationBroken):
-        pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle(pipeline.log())
+    case.__name__ = name
+    return case
 
 
-def spark_reads_less_than_was_landed(pipeline: Pipeline, spark: SparkSession) -> None:
-    def read_less(report: dict[str, Any]) -> None:
-        report["landed"] -= 1
-        report["duplicate"] -= 1
-
-    pipeline.produce(values(5))
-    attempt_id = _tamper(pipeline, spark, read_less)
-    with suppress(ConservationBroken):
-        pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle(pipeline.log())
+def _forget(report: dict[str, Any]) -> None:
+    report["duplicate"] -= 1
 
 
-def spark_leaves_windows_out(pipeline: Pipeline, spark: SparkSession) -> None:
-    def leave_out(report: dict[str, Any]) -> None:
-        report["tables"]["traffic_by_window"] = []
+def _read_less(report: dict[str, Any]) -> None:
+    report["landed"] -= 1
+    report["duplicate"] -= 1
 
-    attempt_id = _tamper(pipeline, spark, leave_out)
-    with suppress(ConservationBroken):
-        pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle(pipeline.log())
+
+def _leave_out(report: dict[str, Any]) -> None:
+    report["tables"]["traffic_by_window"] = []
 
 
 def _forget_a_row(table: str) -> Case:
@@ -141,30 +114,23 @@ def _forget_a_row(table: str) -> Case:
         pq.write_table(pq.read_table(path).slice(1), path)
         file.update(records=file["records"] - 1, bytes=path.stat().st_size)
 
-    def case(pipeline: Pipeline, spark: SparkSession) -> None:
-        attempt_id = _tamper(pipeline, spark, forget)
-        with suppress(ConservationBroken):
-            pipeline.publish(attempt_id)
-        pipeline.aggregate_all(spark)
-        pipeline.assert_equals_oracle(pipeline.log())
-
-    case.__name__ = f"spark_forgets_a_row_of_{table}"
-    return case
+    return _published_with(f"spark_forgets_a_row_of_{table}", forget)
 
 
-def a_file_is_cut_after_the_report(pipeline: Pipeline, spark: SparkSession) -> None:
-    attempt_id = _tamper(pipeline, spark, lambda _: None)
-    report = json.loads((attempt.folder(pipeline.settings, attempt_id) / "report.json").read_text())
+def a_file_is_cut_after_the_report(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    report = json.loads((batch.home / "report.json").read_text())
     file = Path(report["event_files"][0]["path"].removeprefix("file://"))
     file.unlink()
     file.touch()
     with suppress(OutputMismatch):
-        pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    pipeline.produce(values(80)[60:])
-    pipeline.drain_all()
-    pipeline.aggregate_all(spark)  # reads the live files of the hour
-    pipeline.assert_equals_oracle(pipeline.log())
+        pipeline.publish(batch.newer)
+    batch.finish(spark)
+    pipeline.land_records(records_of(range(180, 220), first_offset=100)[0])
+    batch_id = pipeline.claim()
+    assert batch_id is not None
+    next_spec = pipeline.spec(pipeline.begin(batch_id))
+    assert check_inputs(next_spec.event_files)  # as Spark does before it reads the live files of the hour
 
 
 def without_compare_and_swap(_: Pipeline, patch: pytest.MonkeyPatch) -> None:
@@ -191,7 +157,6 @@ def without_file_check(_: Pipeline, patch: pytest.MonkeyPatch) -> None:
 
 def without_constraint(name: str) -> Callable[[Pipeline, pytest.MonkeyPatch], None]:
     def drop(pipeline: Pipeline, _: pytest.MonkeyPatch) -> None:
-
         with pipeline.superuser() as conn:
             conn.execute(f"ALTER TABLE ledger.batches DROP CONSTRAINT {name}")
 
@@ -202,9 +167,9 @@ GUARDS: list[tuple[Case, Callable[[Pipeline, pytest.MonkeyPatch], None]]] = [
     (same_offsets_landed_twice, without_compare_and_swap),
     (older_attempt_publishes_while_the_newer_works, without_attempt_check),
     (an_hour_is_retired_while_spark_works, without_live_file_check),
-    (spark_forgets_a_record, without_constraint("batch_records_conserved")),
-    (spark_reads_less_than_was_landed, without_constraint("batch_offsets_conserved")),
-    (spark_leaves_windows_out, without_window_check),
+    (_published_with("spark_forgets_a_record", _forget), without_constraint("batch_records_conserved")),
+    (_published_with("spark_reads_less_than_was_landed", _read_less), without_constraint("batch_offsets_conserved")),
+    (_published_with("spark_leaves_windows_out", _leave_out), without_window_check),
     *(
         (_forget_a_row(table), without_window_check)
         for table in (
@@ -220,27 +185,20 @@ GUARDS: list[tuple[Case, Callable[[Pipeline, pytest.MonkeyPatch], None]]] = [
 IDS = [case.__name__ for case, _ in GUARDS]
 
 
-@pytest.fixture
-def filled(pipeline: Pipeline) -> Pipeline:
-    pipeline.create_topic()
-    pipeline.produce(values(60))
-    return pipeline
-
-
 @pytest.mark.parametrize(("case", "guard"), GUARDS, ids=IDS)
-def test_the_guard_holds(filled: Pipeline, spark: SparkSession, case: Case, guard: object) -> None:  # noqa: ARG001
-    case(filled, spark)
+def test_the_guard_holds(batch: OpenBatch, spark: SparkSession, case: Case, guard: object) -> None:  # noqa: ARG001
+    case(batch, spark)
 
 
 @pytest.mark.parametrize(("case", "guard"), GUARDS, ids=IDS)
 def test_without_the_guard_the_case_turns_red(
-    filled: Pipeline,
+    batch: OpenBatch,
     spark: SparkSession,
     monkeypatch: pytest.MonkeyPatch,
     case: Case,
     guard: Callable[[Pipeline, pytest.MonkeyPatch], None],
 ) -> None:
-    guard(filled, monkeypatch)
+    guard(batch.pipeline, monkeypatch)
     # A guard of the next line may refuse it instead; then the batch could never pass.
     with pytest.raises((AssertionError, IntegrityError, InputFileError, ConservationBroken)):
-        case(filled, spark)
+        case(batch, spark)

@@ -5,155 +5,152 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import psutil
 import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
-from clickstream.aggregate import attempt
-from clickstream.errors import StaleAttempt
+from clickstream.errors import RemedyRefused, StaleAttempt
+from clickstream.ledger import batches
 from infra.local import lifecycle
+from infra.local.stack import Stack
+from tests.kit import spark_task
 from tests.kit.events import values
-from tests.kit.pipeline import Pipeline
+from tests.kit.open_batch import OpenBatch
+from tests.kit.pipeline import Pipeline, in_order
 from tests.kit.proxy import LosesTheAnswerToCommit
 from tests.kit.victims import kill
+from tests.kit.waiting import eventually
+from tests.oracle import Record
 
-REPOSITORY = Path(__file__).parents[2]
+
+@pytest.fixture(scope="module")
+def filled(services: Stack, template: str) -> Iterator[tuple[Pipeline, list[Record]]]:
+    """Two hundred records of which a tenth are duplicates, in Kafka, with the log that holds them; to be copied."""
+    with Pipeline.new(services, template) as pipeline:
+        pipeline.create_topic()
+        fresh = values(180)
+        pipeline.produce([*fresh, *fresh[:20]])
+        pipeline.close()
+        yield pipeline, pipeline.log()
 
 
 @pytest.fixture
-def landed(pipeline: Pipeline) -> Pipeline:
-    """Two hundred records of which a tenth are duplicates, in Kafka."""
-    pipeline.create_topic()
-    fresh = values(180)
-    pipeline.produce([*fresh, *fresh[:20]])
-    return pipeline
+def waiting(filled: tuple[Pipeline, list[Record]]) -> Iterator[Pipeline]:
+    """A pipeline that has still to drain them."""
+    with filled[0].copied() as pipeline:
+        yield pipeline
 
 
-def finish(pipeline: Pipeline, spark: SparkSession) -> None:
-    """The next runs of both DAGs, and the proof."""
+def finish_drains(pipeline: Pipeline, log: list[Record]) -> None:
+    """The next run of the drain, and the proof: the raw zone is the log, each record once."""
     pipeline.drain_all()
-    pipeline.aggregate_all(spark)
-    assert pipeline.dispositions() == {"accepted": 180, "duplicate": 20}
-    pipeline.assert_equals_oracle(pipeline.log())
+    assert pipeline.landed() == in_order(log)
+    assert pipeline.unaccounted() == {}
 
 
-@pytest.mark.parametrize("point", ["in the middle of a raw file", "after landing, before the report"])
-def test_the_drain_killed_while_it_lands(landed: Pipeline, spark: SparkSession, point: str) -> None:
-    (drain_id, *_) = landed.plan()
-    kill(landed, point, drain_id)
-    assert list(Path(landed.settings.storage_url.removeprefix("file://")).rglob("*.parquet"))
-    finish(landed, spark)
+def raw_files(pipeline: Pipeline) -> int:
+    return len(list(pipeline.folder.rglob("*.parquet")))
 
 
-def test_the_drain_killed_just_before_its_commit(landed: Pipeline, spark: SparkSession) -> None:
-    attempts = [landed.land(drain_id) for drain_id in landed.plan()]
-    kill(landed, "just before the drain's COMMIT", attempts[0])
-    assert landed.one("SELECT count(*) FROM ledger.segments") == 0
-    finish(landed, spark)
-
-
-def test_the_drain_killed_just_after_its_commit(landed: Pipeline, spark: SparkSession) -> None:
-    attempts = [landed.land(drain_id) for drain_id in landed.plan()]
-    kill(landed, "just after the drain's COMMIT", attempts[0])
-    assert landed.commit(attempts) == len(attempts)  # the task's retry: what is recorded already is success
-    assert landed.commit(attempts) == len(attempts)
-    finish(landed, spark)
+def test_the_drain_killed_at_each_of_its_steps(
+    filled: tuple[Pipeline, list[Record]], waiting: Pipeline, spark: SparkSession
+) -> None:
+    (drain_id, *_) = waiting.plan()
+    for number, point in enumerate(("in the middle of a raw file", "after landing, before the report"), 1):
+        kill(waiting, point, drain_id)
+        assert raw_files(waiting) == number
+    attempts = [waiting.land(drain_id) for drain_id in waiting.plan()]
+    kill(waiting, "just before the drain's COMMIT", attempts[0])
+    assert waiting.one("SELECT count(*) FROM ledger.segments") == 0
+    kill(waiting, "just after the drain's COMMIT", attempts[0])
+    assert waiting.one("SELECT count(*) FROM ledger.segments") == 1
+    assert waiting.commit(attempts) == len(attempts)  # the task's retry: what is recorded already is success
+    assert waiting.commit(attempts) == len(attempts)
+    finish_drains(waiting, filled[1])
+    waiting.aggregate_all(spark)
+    assert waiting.dispositions() == {"accepted": 180, "duplicate": 20}
+    waiting.assert_equals_oracle(filled[1])
 
 
 @pytest.mark.parametrize("point", ["just before the publish's COMMIT", "just after the publish's COMMIT"])
-def test_publish_killed_around_its_commit(landed: Pipeline, spark: SparkSession, point: str) -> None:
-    landed.drain_all()
-    attempt_id = landed.attempt(spark)
-    kill(landed, point, attempt_id)
+def test_publish_killed_around_its_commit(batch: OpenBatch, spark: SparkSession, point: str) -> None:
+    pipeline = batch.pipeline
+    kill(pipeline, point, batch.newer)
     published = point.startswith("just after")
-    assert landed.one("SELECT count(*) FROM ledger.batches WHERE state = 'published'") == int(published)
-    assert attempt_id is not None
-    assert landed.publish(attempt_id) is not published  # the task's retry
-    assert landed.publish(attempt_id) is False
-    finish(landed, spark)
+    assert pipeline.one("SELECT count(*) FROM ledger.batches WHERE state = 'published'") == int(published)
+    assert pipeline.publish(batch.newer) is not published  # the task's retry
+    assert pipeline.publish(batch.newer) is False
+    batch.finish(spark)
 
 
-def test_spark_killed_in_the_middle_of_a_batch(landed: Pipeline, spark: SparkSession) -> None:
-    landed.drain_all()
-    batch_id = landed.claim()
-    assert batch_id is not None
-    attempt_id = landed.begin(batch_id)
-    root = Path(landed.settings.storage_url.removeprefix("file://"))
+def test_spark_killed_in_the_middle_of_a_batch(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    attempt_id = pipeline.begin(batch.batch_id)
+    killed = pipeline.one("SELECT attempt FROM ledger.batches WHERE batch_id = %s", batch.batch_id)
+    home = pipeline.folder / "batches" / str(attempt_id)
+    os.mkfifo(home / "report.json.partial")  # which nobody reads, so that the job can't end before it is killed
     submitted = subprocess.Popen(
-        [
-            str(REPOSITORY / "spark_apps" / "bin" / "spark-submit-alone"),
-            *("--master", "local[2]", "--driver-memory", "1g"),
-            *("--conf", f"spark.pyspark.driver.python={REPOSITORY / 'spark_apps' / 'bin' / 'python-with-parent'}"),
-            *("--conf", f"spark.pyspark.python={sys.executable}", "--conf", "spark.ui.enabled=false"),
-            *("--conf", "spark.driver.bindAddress=127.0.0.1", "--conf", "spark.driver.host=127.0.0.1"),
-            str(REPOSITORY / "spark_apps" / "aggregate_windows.py"),
-            *("--spec", str(attempt.folder(landed.settings, attempt_id) / "spec.json")),
-        ],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        spark_task.command(pipeline, attempt_id),
+        env=spark_task.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 240
-    while not (root / "events" / str(attempt_id)).exists():
+    family = psutil.Process(submitted.pid)
+
+    def has_begun_to_write() -> bool:
         assert submitted.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    family = psutil.Process(submitted.pid).children(recursive=True)
+        return (pipeline.folder / "events" / str(attempt_id)).exists()
+
+    assert eventually(has_begun_to_write)
+    children = family.children(recursive=True)
     submitted.kill()  # the wrapper has become the JVM
     assert submitted.wait() == -signal.SIGKILL
-    _, alive = psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
-    assert not (attempt.folder(landed.settings, attempt_id) / "report.json").exists()
-    finish(landed, spark)
-    assert landed.one("SELECT attempt FROM ledger.batches WHERE batch_id = %s", batch_id) == 2
+    assert not (home / "report.json").exists()
+    batch.finish(spark)
+    assert pipeline.one("SELECT attempt FROM ledger.batches WHERE batch_id = %s", batch.batch_id) == killed + 1
 
 
-def test_of_two_attempts_alive_at_once_only_the_newer_publishes(landed: Pipeline, spark: SparkSession) -> None:
-    landed.drain_all()
-    batch_id = landed.claim()
-    assert batch_id is not None
-    older, newer = landed.begin(batch_id), landed.begin(batch_id)
-    for attempt_id in (newer, older):
-        landed.transform(spark, attempt_id)
+def test_of_two_attempts_alive_at_once_only_the_newer_publishes(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
     with pytest.raises(StaleAttempt, match="newer attempt"):
-        landed.publish(older)
-    assert landed.traffic() == {}
-    assert landed.publish(newer)
-    before = landed.traffic()
+        pipeline.publish(batch.older)
+    assert pipeline.traffic() == {}
+    assert pipeline.publish(batch.newer)
+    before = pipeline.traffic()
     with pytest.raises(StaleAttempt):
-        landed.publish(older)
-    assert landed.traffic() == before
-    finish(landed, spark)
+        pipeline.publish(batch.older)
+    assert pipeline.traffic() == before
+    batch.finish(spark)
 
 
-def test_two_attempts_at_one_drain_land_once(landed: Pipeline, spark: SparkSession) -> None:
-    drain_ids = landed.plan()
-    zombies = [landed.land(drain_id) for drain_id in drain_ids]
-    assert landed.commit([landed.land(drain_id) for drain_id in drain_ids]) == 2
+def test_two_attempts_at_one_drain_land_once(filled: tuple[Pipeline, list[Record]], waiting: Pipeline) -> None:
+    drain_ids = waiting.plan()
+    zombies = [waiting.land(drain_id) for drain_id in drain_ids]
+    assert waiting.commit([waiting.land(drain_id) for drain_id in drain_ids]) == 2
     with pytest.raises(StaleAttempt, match="no longer stands at 0"):
-        landed.commit(zombies)
-    assert landed.land(drain_ids[0]) is None  # an old run, cleared and run again
-    finish(landed, spark)
+        waiting.commit(zombies)
+    assert waiting.land(drain_ids[0]) is None  # an old run, cleared and run again
+    finish_drains(waiting, filled[1])
 
 
-def test_overlapping_plans_land_once(landed: Pipeline, spark: SparkSession) -> None:
-    first = landed.plan()
-    landed.produce([(0, value) for _, value in values(180)[:4]])
-    second = landed.plan()
-    later = [landed.land(drain_id) for drain_id in second]
-    assert landed.commit([landed.land(drain_id) for drain_id in first]) == 2
+def test_overlapping_plans_land_once(pipeline: Pipeline) -> None:
+    made = values(64)
+    pipeline.create_topic()
+    pipeline.produce(made[:60])
+    first = pipeline.plan()
+    pipeline.produce([(0, value) for _, value in made[60:]])
+    second = pipeline.plan()
+    later = [pipeline.land(drain_id) for drain_id in second]
+    assert pipeline.commit([pipeline.land(drain_id) for drain_id in first]) == 2
     with pytest.raises(StaleAttempt):
-        landed.commit(later)
-    landed.drain_all()
-    landed.aggregate_all(spark)
-    landed.assert_equals_oracle(landed.log())
+        pipeline.commit(later)
+    assert pipeline.one("SELECT sum(records)::int FROM ledger.segments") == 60
+    finish_drains(pipeline, pipeline.log())
 
 
 def lose_the_answer(pipeline: Pipeline, step: Callable[[], object]) -> None:
@@ -167,64 +164,58 @@ def lose_the_answer(pipeline: Pipeline, step: Callable[[], object]) -> None:
     pipeline.conn = real
 
 
-def test_the_connection_is_lost_just_after_the_drain_s_commit(landed: Pipeline, spark: SparkSession) -> None:
-    attempt_id = landed.land(landed.plan()[0])
-    lose_the_answer(landed, lambda: landed.commit([attempt_id]))
-    assert landed.one("SELECT count(*) FROM ledger.segments") == 1
-    assert landed.commit([attempt_id]) == 1  # the retry sees that it is recorded
-    assert landed.one("SELECT count(*) FROM ledger.segments") == 1
-    finish(landed, spark)
+def test_the_connection_is_lost_just_after_the_drain_s_commit(
+    filled: tuple[Pipeline, list[Record]], waiting: Pipeline
+) -> None:
+    attempt_id = waiting.land(waiting.plan()[0])
+    lose_the_answer(waiting, lambda: waiting.commit([attempt_id]))
+    assert waiting.one("SELECT count(*) FROM ledger.segments") == 1
+    assert waiting.commit([attempt_id]) == 1  # the retry sees that it is recorded
+    assert waiting.one("SELECT count(*) FROM ledger.segments") == 1
+    finish_drains(waiting, filled[1])
 
 
-def test_the_connection_is_lost_just_after_the_publish_s_commit(landed: Pipeline, spark: SparkSession) -> None:
-    landed.drain_all()
-    attempt_id = landed.attempt(spark)
-    assert attempt_id is not None
-    lose_the_answer(landed, lambda: landed.publish(attempt_id))
-    before = landed.traffic()
+def test_the_connection_is_lost_just_after_the_publish_s_commit(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    lose_the_answer(pipeline, lambda: pipeline.publish(batch.newer))
+    before = pipeline.traffic()
     assert before
-    assert landed.publish(attempt_id) is False  # the retry sees that it is published
-    assert landed.traffic() == before
-    finish(landed, spark)
+    assert pipeline.publish(batch.newer) is False  # the retry sees that it is published
+    assert pipeline.traffic() == before
+    batch.finish(spark)
 
 
-def test_broker_and_database_restart_in_the_middle(landed: Pipeline, spark: SparkSession) -> None:
-    drain_ids = landed.plan()
-    lifecycle.restart(landed.stack, "kafka")
-    attempts = [landed.land(drain_id) for drain_id in drain_ids]
-    lifecycle.restart(landed.stack, "postgres")
+def test_broker_and_database_restart_in_the_middle(
+    filled: tuple[Pipeline, list[Record]], waiting: Pipeline, batch: OpenBatch, spark: SparkSession
+) -> None:
+    drain_ids = waiting.plan()
+    lifecycle.restart(waiting.stack, "kafka")
+    attempts = [waiting.land(drain_id) for drain_id in drain_ids]
+    lifecycle.restart(waiting.stack, "postgres")
     with pytest.raises(psycopg.OperationalError):
-        landed.commit(attempts)
-    landed.conn = landed.connect()
-    landed.commit(attempts)
-    attempt_id = landed.attempt(spark)
-    lifecycle.restart(landed.stack, "postgres")
-    landed.conn = landed.connect()
-    assert attempt_id is not None
-    assert landed.publish(attempt_id)
-    finish(landed, spark)
+        waiting.commit(attempts)
+    with pytest.raises(psycopg.OperationalError):
+        batch.pipeline.publish(batch.newer)
+    for pipeline in (waiting, batch.pipeline):
+        pipeline.conn = pipeline.connect()
+    assert waiting.commit(attempts) == 2
+    assert batch.pipeline.publish(batch.newer)
+    finish_drains(waiting, filled[1])
+    batch.finish(spark)
 
 
-def test_a_released_batch_is_claimed_in_smaller_parts(landed: Pipeline, spark: SparkSession) -> None:
-    from clickstream.errors import RemedyRefused
-    from clickstream.ledger import batches
-
-    landed.use(drain_max_offsets=25)
-    landed.drain_all()
-    zombie = landed.attempt(spark)
-    batch_id = landed.claim()
-    assert zombie is not None
-    assert batch_id is not None
-    shown = batches.release(landed.conn, batch_id, dry_run=True)
-    assert landed.claim() == batch_id
-    assert batches.release(landed.conn, batch_id, dry_run=False) == shown
-    assert shown == batches.Release(batch_id=batch_id, attempts=1, segments=8, offsets=200, next_limit=100)
+def test_a_released_batch_is_claimed_in_smaller_parts(batch: OpenBatch, spark: SparkSession) -> None:
+    pipeline = batch.pipeline
+    shown = batches.release(pipeline.conn, batch.batch_id, dry_run=True)
+    assert pipeline.claim() == batch.batch_id
+    assert batches.release(pipeline.conn, batch.batch_id, dry_run=False) == shown
+    assert shown == batches.Release(batch_id=batch.batch_id, attempts=2, segments=8, offsets=200, next_limit=100)
     with pytest.raises(StaleAttempt):
-        landed.publish(zombie)
+        pipeline.publish(batch.newer)
     with pytest.raises(RemedyRefused, match="not open"):
-        batches.release(landed.conn, batch_id, dry_run=False)
-    finish(landed, spark)
-    sizes: list[Any] = landed.conn.execute(
+        batches.release(pipeline.conn, batch.batch_id, dry_run=False)
+    batch.finish(spark)
+    sizes = pipeline.conn.execute(
         "SELECT planned FROM ledger.batches WHERE state = 'published' ORDER BY batch_id"
     ).fetchall()
-    assert [size for (size,) in sizes] == [100, 100]
+    assert sizes == [(100,), (100,)]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import psycopg
 import pytest
 
+from infra.local.stack import Stack
 from tests.kit.pipeline import Pipeline
 from tests.kit.services import migrate, superuser
 
@@ -12,6 +16,13 @@ SCHEMA = """
 SELECT table_schema || '.' || table_name || '.' || column_name || ' ' || data_type FROM information_schema.columns
 WHERE table_schema IN ('ledger', 'analytics') ORDER BY 1
 """
+
+
+@pytest.fixture(scope="module")
+def untouched(services: Stack, template: str) -> Iterator[psycopg.Connection[Any]]:
+    """The writer's connection to one database for all tests that leave it as it is."""
+    with Pipeline.new(services, template) as pipeline:
+        yield pipeline.conn
 
 
 def test_down_and_up_again_give_the_same_schema(pipeline: Pipeline) -> None:
@@ -29,8 +40,10 @@ def test_down_and_up_again_give_the_same_schema(pipeline: Pipeline) -> None:
     assert pipeline.conn.execute(SCHEMA).fetchall() == before
 
 
-def test_no_row_is_deleted_by_reading_the_whole_of_a_table_that_refers_to_it(pipeline: Pipeline) -> None:
-    slow = pipeline.conn.execute(
+def test_no_row_is_deleted_by_reading_the_whole_of_a_table_that_refers_to_it(
+    untouched: psycopg.Connection[Any],
+) -> None:
+    slow = untouched.execute(
         "SELECT k.conrelid::regclass::text, k.conname FROM pg_constraint k"
         " WHERE k.contype = 'f' AND k.connamespace = 'ledger'::regnamespace AND k.conparentid = 0"
         " AND has_table_privilege('clickstream_writer', k.confrelid, 'DELETE')"
@@ -40,8 +53,8 @@ def test_no_row_is_deleted_by_reading_the_whole_of_a_table_that_refers_to_it(pip
     assert slow == []
 
 
-def test_every_table_and_column_of_the_results_is_explained(pipeline: Pipeline) -> None:
-    silent = pipeline.conn.execute(
+def test_every_table_and_column_of_the_results_is_explained(untouched: psycopg.Connection[Any]) -> None:
+    silent = untouched.execute(
         "SELECT c.relname FROM pg_class c WHERE c.relnamespace IN ('ledger'::regnamespace, 'analytics'::regnamespace)"
         " AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND obj_description(c.oid) IS NULL UNION ALL"
         " SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
@@ -52,6 +65,8 @@ def test_every_table_and_column_of_the_results_is_explained(pipeline: Pipeline) 
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM ledger.partitions", "DROP SCHEMA ledger CASCADE"])
-def test_the_writer_neither_deletes_progress_nor_changes_the_schema(pipeline: Pipeline, statement: str) -> None:
+def test_the_writer_neither_deletes_progress_nor_changes_the_schema(
+    untouched: psycopg.Connection[Any], statement: str
+) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        pipeline.conn.execute(statement)
+        untouched.execute(statement)

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlparse
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from infra.local.stack import Stack
 from tests.kit.pipeline import Pipeline
 from tests.kit.records import CORNER_CASES, RETIRED_HOURS, record_lists
 from tests.oracle import Record
 
-EXAMPLES = 8
+FEW, MANY = 2, 24
+given_random_records = given(data=st.data(), records=record_lists(max_size=40), retired=RETIRED_HOURS)
+
+
+def examples(number: int) -> settings:
+    """So many, the same in each run."""
+    return settings(
+        max_examples=number,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],  # shrinking would take an hour of Spark
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 
 
 def empty(pipeline: Pipeline) -> None:
@@ -32,14 +48,24 @@ def empty(pipeline: Pipeline) -> None:
         shutil.rmtree(folder)
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking would take an hour of Spark
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(data=st.data(), records=record_lists(max_size=40), retired=RETIRED_HOURS)
+@examples(FEW)
+@given_random_records
 def test_random_records_in_random_splits(
+    pipeline: Pipeline, spark: SparkSession, data: st.DataObject, records: list[Record], retired: frozenset[str]
+) -> None:
+    assert_as_the_oracle_says(pipeline, spark, data, records, retired)
+
+
+@pytest.mark.long
+@examples(MANY)
+@given_random_records
+def test_many_random_records_in_random_splits(
+    pipeline: Pipeline, spark: SparkSession, data: st.DataObject, records: list[Record], retired: frozenset[str]
+) -> None:
+    assert_as_the_oracle_says(pipeline, spark, data, records, retired)
+
+
+def assert_as_the_oracle_says(
     pipeline: Pipeline, spark: SparkSession, data: st.DataObject, records: list[Record], retired: frozenset[str]
 ) -> None:
     empty(pipeline)
@@ -63,48 +89,58 @@ def test_random_records_in_random_splits(
     pipeline.assert_equals_oracle(records, retired_hours=retired)
 
 
-def test_every_corner_case_is_decided_by_spark_as_by_hand(pipeline: Pipeline, spark: SparkSession) -> None:
-    partitions = sorted({timestamp for _, _, timestamp, *_ in CORNER_CASES})
-    expected = {}
-    for partition, timestamp in enumerate(partitions):
-        cases = [case for case in CORNER_CASES if case[2] == timestamp]
-        records = []
-        for offset, (name, value, _, headers, disposition, reason, detail) in enumerate(cases):
-            records.append(Record("corner-cases", partition, offset, timestamp, None, value, headers))
-            expected[partition, offset] = (name, disposition, reason, detail)
-        pipeline.land_records(records)
-    pipeline.aggregate_all(spark)
+@pytest.fixture(scope="module")
+def decided(services: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:
+    """All corner cases, a partition for each of their timestamps, and the private record in one after them."""
+    with Pipeline.new(services, template) as pipeline:
+        for partition, timestamp in enumerate(PARTITIONS):
+            cases = [case for case in CORNER_CASES if case[2] == timestamp]
+            pipeline.land_records(
+                [
+                    Record("corner-cases", partition, offset, timestamp, None, value, headers)
+                    for offset, (_, value, _, headers, *_) in enumerate(cases)
+                ]
+            )
+        pipeline.land_records([Record("corner-cases", len(PARTITIONS), 0, PARTITIONS[0], None, PRIVATE.encode(), ())])
+        pipeline.aggregate_all(spark)
+        yield pipeline
+
+
+PARTITIONS = sorted({timestamp for _, _, timestamp, *_ in CORNER_CASES})
+PRIVATE = '{"email": "ann@example.org", "имя": "Иван"'
+
+
+def test_every_corner_case_is_decided_by_spark_as_by_hand(decided: Pipeline) -> None:
     rejected = {
         (partition, offset): (reason, detail)
-        for partition, offset, reason, detail in pipeline.conn.execute(
+        for partition, offset, reason, detail in decided.conn.execute(
             'SELECT partition, "offset", reason, detail FROM ledger.rejected_records'
         )
     }
-    for key, (name, disposition, reason, detail) in expected.items():
-        assert (key in rejected) == (disposition == "rejected"), name
-        if disposition == "rejected":
-            assert rejected[key][0] == reason, name
-            assert detail is None or rejected[key][1] == detail, name
-    assert pipeline.unaccounted() == {}
+    for partition, timestamp in enumerate(PARTITIONS):
+        cases = [case for case in CORNER_CASES if case[2] == timestamp]
+        for offset, (name, _, _, _, disposition, reason, detail) in enumerate(cases):
+            found = rejected.get((partition, offset))
+            assert (found is not None) == (disposition == "rejected"), name
+            if found:
+                assert found[0] == reason, name
+                assert detail is None or found[1] == detail, name
+    assert decided.unaccounted() == {}
 
 
-@pytest.mark.parametrize("role", ["clickstream_writer", "grafana_reader"])
-def test_excerpts_are_masked_for_dashboards(pipeline: Pipeline, spark: SparkSession, role: str) -> None:
-    pipeline.land_records(
-        [Record("t", 0, 0, 1_795_372_200_000, None, '{"email": "ann@example.org", "имя": "Иван"'.encode(), ())]
-    )
-    pipeline.aggregate_all(spark)
-    import psycopg
-
-    password = (pipeline.stack.secrets / role).read_text()
+@pytest.mark.parametrize(
+    ("role", "shown"),
+    [("clickstream_writer", PRIVATE), ("grafana_reader", '{"*****": "***@*******.***", "***": "****"')],
+)
+def test_excerpts_are_masked_for_dashboards(decided: Pipeline, role: str, shown: str) -> None:
     with psycopg.connect(
         host="127.0.0.1",
-        port=pipeline.stack.ports.postgres,
-        dbname=pipeline.database,
+        port=decided.stack.ports.postgres,
+        dbname=decided.database,
         user=role,
-        password=password,
+        password=(decided.stack.secrets / role).read_text(),
     ) as conn:
-        (excerpt,) = conn.execute("SELECT excerpt FROM ledger.rejected_records").fetchone() or ("",)
-    masked = '{"*****": "***@*******.***", "***": "****"'
-    shown = '{"email": "ann@example.org", "имя": "Иван"' if role == "clickstream_writer" else masked
-    assert excerpt == shown
+        excerpts = conn.execute(
+            "SELECT excerpt FROM ledger.rejected_records WHERE partition = %s", [len(PARTITIONS)]
+        ).fetchall()
+    assert excerpts == [(shown,)]

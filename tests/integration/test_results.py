@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from clickstream.aggregate import attempt
 from clickstream.ledger import staging, windows
+from infra.local.stack import Stack
 from tests.kit.events import event_record
 from tests.kit.pipeline import Pipeline
 from tests.kit.records import HISTORIC
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+REVISIONS = {("12:00", 5): 2, ("12:05", 5): 1, ("12:00", 60): 2}  # of the fixture `revised`
 record = partial(event_record, landed_at=NOON + timedelta(hours=3))
 
 
@@ -62,36 +63,42 @@ def revisions(pipeline: Pipeline) -> dict[tuple[str, int], int]:
     return {(start, minutes): revision for start, minutes, revision in rows}
 
 
-def test_a_publish_changes_the_revision_of_the_windows_that_it_changes(pipeline: Pipeline, spark: SparkSession) -> None:
-    for number, minutes in enumerate((0, 1, 5)):
-        pipeline.land_records([record(number, NOON + timedelta(minutes=minutes))])
-        pipeline.aggregate_all(spark)
-    assert revisions(pipeline) == {("12:00", 5): 2, ("12:05", 5): 1, ("12:00", 60): 3}
-    pipeline.land_records([record(3, NOON, eventId="e0")])  # a duplicate: nothing changes
-    pipeline.aggregate_all(spark)
-    assert revisions(pipeline) == {("12:00", 5): 2, ("12:05", 5): 1, ("12:00", 60): 3}
+@pytest.fixture(scope="module")
+def revised(services: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:
+    """Two windows of an hour, one of which a second batch has changed; no test changes another number."""
+    first, second, third = (
+        record(number, NOON + timedelta(minutes=at), page="/") for number, at in enumerate((0, 5, 1))
+    )
+    with Pipeline.new(services, template) as pipeline:
+        for batch in ([first, second], [third]):
+            pipeline.land_records(batch)
+            pipeline.aggregate_all(spark)
+        yield pipeline
 
 
-@pytest.mark.parametrize(("views", "revision"), [(1, 1), (2, 2)])
-def test_a_number_of_any_table_counts_as_a_change(
-    pipeline: Pipeline, spark: SparkSession, views: int, revision: int
-) -> None:
-    for number in range(2):  # the second batch has a duplicate only
-        pipeline.land_records([record(number, NOON, eventId="e0", page="/")])
-        pipeline.aggregate_all(spark)
-    traffic = pipeline.table("traffic")[int(NOON.timestamp()), 5]
+def test_a_publish_changes_the_revision_of_the_windows_that_it_changes(revised: Pipeline, spark: SparkSession) -> None:
+    assert revisions(revised) == REVISIONS
+    revised.land_records([record(3, NOON, eventId="e0", page="/")])  # a duplicate: nothing changes
+    revised.aggregate_all(spark)
+    assert revised.dispositions() == {"accepted": 3, "duplicate": 1}
+    assert revisions(revised) == REVISIONS
+
+
+@pytest.mark.parametrize(("views", "revision"), [(2, 2), (3, 3)])
+def test_a_number_of_any_table_counts_as_a_change(revised: Pipeline, views: int, revision: int) -> None:
+    traffic = revised.table("traffic")[int(NOON.timestamp()), 5]
     key = {"window_start": [NOON], "window_minutes": pa.array([5], pa.int16())}
-    with pipeline.conn.transaction():
+    with revised.conn.transaction(force_rollback=True):
         staged = [
-            staging.stage(pipeline.conn, name, list(columns), pa.table(columns).to_batches())
+            staging.stage(revised.conn, name, list(columns), pa.table(columns).to_batches())
             for name, columns in (
                 ("traffic_by_window", key | {name: [number] for name, number in traffic.items()}),
                 ("pages_by_window", key | {"page": ["/"], "views": [views], "users": [1], "sessions": [1]}),
             )
         ]
-        windows.replace_windows(pipeline.conn, 2, staged[0], staged[1:])
-    assert revisions(pipeline)["12:00", 5] == revision
-    assert pipeline.table("pages")[int(NOON.timestamp()), 5, "/"]["views"] == views
+        windows.replace_windows(revised.conn, 2, staged[0], staged[1:])
+        assert revisions(revised)["12:00", 5] == revision
+        assert revised.table("pages")[int(NOON.timestamp()), 5, "/"]["views"] == views
 
 
 def test_texts_that_are_hard_to_copy_or_to_index_are_published_as_they_are(
@@ -113,25 +120,20 @@ def test_texts_that_are_hard_to_copy_or_to_index_are_published_as_they_are(
 def test_the_manifest_names_the_hours_that_the_batch_can_touch_and_all_for_historic_records(
     pipeline: Pipeline, spark: SparkSession
 ) -> None:
-    old = record(0, NOON - timedelta(days=9))
-    pipeline.land_records([_historic(old)])
-    pipeline.aggregate_all(spark)
+    pipeline.land_records([_historic(record(0, NOON - timedelta(days=9)))])
     for number, at in ((1, NOON - timedelta(hours=23)), (2, NOON)):
         pipeline.land_records([record(number, at, landed_at=at)])
-        pipeline.aggregate_all(spark)
-
-    def manifest() -> list[str]:
-        batch_id = pipeline.claim()
-        assert batch_id is not None
-        spec = json.loads((attempt.folder(pipeline.settings, pipeline.begin(batch_id)) / "spec.json").read_text())
-        pipeline.aggregate_all(spark)
-        return sorted({file["hour"] for file in spec["event_files"]})
-
-    near = record(3, NOON, landed_at=NOON + timedelta(minutes=10))
-    pipeline.land_records([near])
-    assert manifest() == ["2026-11-21T13", "2026-11-22T12"]
-    pipeline.land_records([_historic(record(4, NOON - timedelta(days=9)))])
-    assert manifest() == ["2026-11-13T12", "2026-11-21T13", "2026-11-22T12"]
+    pipeline.aggregate_all(spark)
+    pipeline.close()
+    for one, hours in (
+        (record(3, NOON, landed_at=NOON + timedelta(minutes=10)), ["2026-11-21T13", "2026-11-22T12"]),
+        (_historic(record(3, NOON - timedelta(days=9))), ["2026-11-13T12", "2026-11-21T13", "2026-11-22T12"]),
+    ):
+        with pipeline.copied() as copy:
+            copy.land_records([one])
+            batch_id = copy.claim()
+            assert batch_id is not None
+            assert sorted({file.hour for file in copy.spec(copy.begin(batch_id)).event_files}) == hours
 
 
 def _historic(one: Record) -> Record:

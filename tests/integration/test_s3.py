@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO
 from uuid import UUID
 
 import pytest
+from pyspark.sql import SparkSession
 
 from clickstream import storage as zones
 from clickstream.aggregate import attempt
-from clickstream.aggregate.spark import SPARK_APPS, SUBMIT, submit_conf
 from clickstream.errors import OutputMismatch
 from clickstream.health import generator, storage
 from clickstream.health.run import run as look_at
@@ -24,9 +23,11 @@ from clickstream_transform.storage import InputFileError, check_inputs
 from infra.bootstrap import s3a
 from infra.local import jars
 from infra.local.java import find_java
+from tests.kit import spark_task
 from tests.kit.aws import REGION, Account
 from tests.kit.events import values
 from tests.kit.installations import installation, patient
+from tests.kit.open_batch import records_of
 from tests.kit.pipeline import Pipeline
 
 BUCKET = "clickstream-test"
@@ -35,25 +36,28 @@ STORAGE_URL = f"s3://{BUCKET}/zones"
 
 @pytest.fixture
 def on_s3(pipeline: Pipeline, aws: Account) -> Pipeline:
-    """A pipeline whose zones are in a bucket."""
+    """The pipeline, whose zones are in a bucket from now on; what the ledger names may be moved there."""
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    folder = jars.fetch(f"s3a-{s3a.VERSION}", s3a.MODULE, find_java())
-    pipeline.use(storage_url=STORAGE_URL, spark_s3_jars=folder)
-    pipeline.create_topic()
-    return pipeline
+    there = replace(pipeline)
+    there.use(storage_url=STORAGE_URL, spark_s3_jars=jars.fetch(f"s3a-{s3a.VERSION}", s3a.MODULE, find_java()))
+    return there
+
+
+def move(pipeline: Pipeline, aws: Account) -> None:
+    """Bring the raw and event files of a pipeline into the bucket."""
+    for file in [*pipeline.folder.glob("raw/**/*.parquet"), *pipeline.folder.glob("events/**/*.parquet")]:
+        aws.client("s3").upload_file(str(file), BUCKET, f"zones/{file.relative_to(pipeline.folder)}")
+    for table in ("segments", "event_files"):
+        pipeline.conn.execute(
+            f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [pipeline.folder.as_uri(), STORAGE_URL]
+        )
 
 
 def submit(pipeline: Pipeline, attempt_id: UUID) -> tuple[list[str], str]:
     """Submit an attempt as the DAG's task does; returns the command and what it printed."""
-    options = [f"--conf={name}={value}" for name, value in submit_conf("local[2]", pipeline.settings).items()]
-    spec = str(attempt.folder(pipeline.settings, attempt_id) / "spec.json")
-    command = [
-        *(str(SUBMIT), "--master=local[2]", "--driver-memory=1g", *options),
-        *(str(SPARK_APPS / "aggregate_windows.py"), "--spec", spec),
-    ]
-    environment = os.environ | {
+    command = spark_task.command(pipeline, attempt_id)
+    environment = spark_task.environment() | {
         "CLICKSTREAM_STORAGE_URL": pipeline.settings.storage_url,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PIPELINE_PASSWORD": "not-for-spark",
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -78,14 +82,17 @@ def keys(aws: Account, prefix: str = "zones/") -> list[str]:
     return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
-def test_two_batches_from_kafka_to_postgresql_by_way_of_s3(on_s3: Pipeline, aws: Account) -> None:
+def test_a_batch_from_kafka_to_postgresql_by_way_of_s3(
+    pipeline: Pipeline, on_s3: Pipeline, spark: SparkSession, aws: Account
+) -> None:
     fresh = values(120)
-    on_s3.produce(fresh[:80])
-    on_s3.drain_all()
-    first = batch(on_s3)
+    pipeline.create_topic()
+    pipeline.produce(fresh[:80])
+    pipeline.drain_all()
+    pipeline.aggregate_all(spark)
+    move(pipeline, aws)
     aws.client("s3").put_object(Bucket=BUCKET, Key=f"zones/events/{UUID(int=0)}/hour=2026-01-01T00/litter.parquet")
-    assert on_s3.publish(first)
-    on_s3.produce([*fresh[70:], *fresh[:10]])  # reads the event files of the first
+    on_s3.produce([*fresh[70:], *fresh[:10]])  # reads the event files of the batch before
     on_s3.drain_all()
     assert on_s3.publish(batch(on_s3))
     assert on_s3.dispositions() == {"accepted": 120, "duplicate": 20}
@@ -96,8 +103,8 @@ def test_two_batches_from_kafka_to_postgresql_by_way_of_s3(on_s3: Pipeline, aws:
 
 
 def test_what_is_missing_or_cut_on_s3_is_named_and_never_published(on_s3: Pipeline, aws: Account) -> None:
-    on_s3.produce(values(10))
-    on_s3.drain_all()
+    log, _ = records_of(range(20))
+    on_s3.land_records(log)
     batch_id = on_s3.claim()
     assert batch_id is not None
     spec = on_s3.spec(on_s3.begin(batch_id))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
 import psycopg
+import pyarrow.parquet as pq
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from psycopg.rows import dict_row
@@ -28,6 +29,7 @@ from clickstream_transform.protocol import Report, Spec
 from infra.local.stack import TOPIC
 from tests import oracle
 from tests.kit.services import superuser
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from infra.local.stack import Stack
 
 RUN = "manual__test"
+BEHIND = (
+    "SELECT count(*) FROM ledger.partitions"
+    " WHERE topic = %s AND closed_at IS NULL AND stopped IS NULL AND next_offset < log_end_offset"
+)
 TRAFFIC_COLUMNS = (
     "events", "page_views", "add_to_carts", "purchases", "logins", "logouts", "users", "sessions",
 )  # fmt: skip
@@ -58,6 +64,11 @@ TABLES = {  # of the oracle: the table, its key and its numbers
 }  # fmt: skip
 
 
+def in_order(records: Iterable[oracle.Record]) -> list[oracle.Record]:
+    """By topic, partition and offset."""
+    return sorted(records, key=attrgetter("topic_id", "partition", "offset"))
+
+
 def _copy_database(stack: Stack, template: str, name: str) -> None:
     with superuser(stack) as conn:
         conn.execute(f"CREATE DATABASE {name} OWNER clickstream_owner TEMPLATE {template}")
@@ -73,8 +84,7 @@ def alter_topic(settings: Settings, **configs: str) -> None:
             found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
             return {name: entry["value"] for name, entry in found["topic"][topic].items()}
 
-        while not configs.items() <= present().items():
-            time.sleep(0.1)
+        assert eventually(lambda: configs.items() <= present().items())
 
 
 @dataclass
@@ -131,15 +141,22 @@ class Pipeline:
         made = Pipeline.on(self.stack, settings, name)
         made.partitions = self.partitions
         made.borrows_topic = True
+        before, after = self.folder.as_uri(), storage.as_uri()
         for table in ("segments", "landings", "event_files", "removals"):
-            made.conn.execute(
-                f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [self.folder.as_uri(), storage.as_uri()]
-            )
+            made.conn.execute(f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [before, after])
+        for file in storage.glob("batches/*/*.json"):  # specs and reports
+            file.write_text(file.read_text().replace(before, after))
         return made
 
     def beside(self) -> Pipeline:
         """The same, for another thread."""
         return replace(self, conn=self.connect())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
 
     def drop(self) -> None:
         """Remove database and folder."""
@@ -251,11 +268,19 @@ class Pipeline:
 
     def drain(self) -> int:
         """Plan, land, commit; returns the number of segments."""
-        return self.commit([self.land(drain_id) for drain_id in self.plan()])
+        drain_ids = self.plan()
+        return self.commit([self.land(drain_id) for drain_id in drain_ids]) if drain_ids else 0
 
     def drain_all(self) -> None:
-        while self.drain():
+        """Drain until all that the last plan saw is landed, but for what stops a partition."""
+        while self.drain() and self.one(BEHIND, self.settings.topic):
             pass
+
+    def landed(self) -> list[oracle.Record]:
+        """Every record of the raw zone, in order, as often as the files that the ledger names hold it."""
+        paths = self.conn.execute("SELECT path FROM ledger.segments WHERE path IS NOT NULL").fetchall()
+        files = [pq.read_table(path.removeprefix("file://")).to_pylist() for (path,) in paths]
+        return in_order(_as_landed(row) for rows in files for row in rows)
 
     def claim(self) -> int | None:
         return attempt.claim(self.conn, self.settings, RUN)
@@ -294,6 +319,14 @@ class Pipeline:
 
     def land_records(self, records: Sequence[oracle.Record]) -> None:
         """Write contiguous records of one partition as a segment, through the drain's own file writer and commit."""
+        self.commit_landed(self.land_as_attempt(records))
+
+    def commit_landed(self, attempt_id: UUID) -> None:
+        """The drain's commit, without a word to Kafka."""
+        drains.commit(self.conn, attempt_id, lambda _: None)
+
+    def land_as_attempt(self, records: Sequence[oracle.Record]) -> UUID:
+        """Write contiguous records of one partition as an attempt that is not committed yet."""
         first, end = records[0].offset, records[-1].offset + 1
         topic_id, partition = records[0].topic_id, records[0].partition
         drains.adopt(
@@ -318,7 +351,7 @@ class Pipeline:
             last_record_at=segment.last_record_at, path=str(path), bytes=path.stat().st_size,
         )  # fmt: skip
         drains.report_landings(self.conn, attempt_id, [landing])
-        drains.commit(self.conn, attempt_id, lambda _: None)
+        return attempt_id
 
     # What is published
 
@@ -437,3 +470,12 @@ class _ConsumerRecord:
         return cls(
             record.offset, record.timestamp_ms, broker.LOG_APPEND_TIME, record.key, record.value, list(record.headers)
         )
+
+
+def _as_landed(row: dict[str, Any]) -> oracle.Record:
+    assert row["timestamp_type"] == broker.LOG_APPEND_TIME
+    headers = tuple((header["key"], header["value"]) for header in row["headers"])
+    milliseconds = (row["timestamp"] - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+    return oracle.Record(
+        row["topic_id"], row["partition"], row["offset"], milliseconds, row["key"], row["value"], headers
+    )
