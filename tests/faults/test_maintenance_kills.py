@@ -48,7 +48,7 @@ KILLS = [  # one in each step
     ("remove_windows", "maintenance.results._drop_windows", "after"),
     ("remove_sessions", "ledger.partitions.remove_sessions_of", "after"),
     ("remove_days", "maintenance.days._delete", "after"),
-    ("fold_ledger", "ledger.folding.fold", "after"),
+    ("fold_ledger", "ledger.folding.forget_drains", "after"),
     ("sweep_dead", "ledger.removals.decide", "after"),
     ("sweep", "ledger.removals.forget", "before"),
 ]
@@ -71,7 +71,7 @@ MORE_KILLS = [
     ("remove_sessions", "maintenance.results._in_chunks", "after"),
     ("remove_days", "ledger.published_days.forget", "after"),
     ("remove_days", "storage.remove_if_empty", "before"),
-    ("fold_ledger", "ledger.folding.forget_drains", "after"),
+    ("fold_ledger", "ledger.folding.fold", "after"),
     ("sweep_dead", "ledger.retirement.mark_swept", "after"),
     ("sweep", "ledger.removals.due", "after"),
     ("sweep", "ledger.removals.forget", "after"),
