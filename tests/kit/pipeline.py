@@ -133,6 +133,8 @@ class Pipeline:
             made.conn.execute(
                 f"UPDATE ledger.{table} SET path = replace(path, %s, %s)", [self.folder.as_uri(), storage.as_uri()]
             )
+        for file in storage.glob("batches/*/*.json"):  # specs and reports
+            file.write_text(file.read_text().replace(self.folder.as_uri(), storage.as_uri()))
         return made
 
     def beside(self) -> Pipeline:
