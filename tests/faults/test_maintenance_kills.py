@@ -227,12 +227,11 @@ def test_killed(
     assert_as_if_nothing_had_happened(pipeline, records)
 
 
-def test_run_twice(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
+def test_run_twice(history: tuple[Pipeline, list[Record]]) -> None:
     pipeline, records = history
-    pipeline.aggregate_all(spark)
     maintain(pipeline)
     maintain(pipeline)
-    assert_as_if_nothing_had_happened(pipeline, records)
+    assert_as_if_nothing_had_happened(pipeline, records[:-SIXTH])
 
 
 @pytest.mark.long

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from clickstream.maintenance.outcome import Outcome
 
+Begun = tuple[Pipeline, list[Record], UUID]
+LATE = 8  # records of its batch
 LEDGER = ("segments", "batches", "attempts", "event_files", "retired_hours", "removals", "rejections", "drains")
 
 
@@ -50,6 +53,33 @@ def history(written: tuple[Pipeline, list[Record]]) -> Iterator[tuple[Pipeline, 
     """A copy of it for each test."""
     pipeline = written[0].copied()
     yield pipeline, written[1]
+    pipeline.drop()
+
+
+@pytest.fixture(scope="module")
+def transformed(written: tuple[Pipeline, list[Record]], spark: SparkSession) -> Iterator[Begun]:
+    """That history, and an attempt at a batch of late events of two hours, to be published; one before it is dead."""
+    pipeline, records = written[0].copied(), list(written[1])
+    landed_at = records[-1].timestamp_ms
+    for hour in (LONG_AGO, LONG_AGO + DAY):
+        late = aging.batch_at(hour, len(records), minutes=(0, 9))  # two duplicates, an event, and no event
+        records += [Record("t", 0, one.offset, landed_at, one.key, one.value, HISTORIC) for one in late]
+    pipeline.land_records(records[-LATE:])
+    batch_id = pipeline.claim()
+    assert batch_id
+    pipeline.begin(batch_id)
+    attempt_id = pipeline.begin(batch_id)
+    pipeline.transform(spark, attempt_id)
+    pipeline.close()
+    yield pipeline, records, attempt_id
+    pipeline.drop()
+
+
+@pytest.fixture
+def begun(transformed: Begun) -> Iterator[Begun]:
+    """A copy of it for each test."""
+    pipeline = transformed[0].copied()
+    yield pipeline, *transformed[1:]
     pipeline.drop()
 
 
@@ -87,12 +117,15 @@ def test_old_days_retire_as_a_whole_and_their_files_go_after_the_grace(
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 3
     aging.assert_files_are_as_named(pipeline)
     assert retire(pipeline).items == 0
+    again(pipeline)
+    assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 2
     late = aging.batch_at(LONG_AGO + timedelta(hours=5), len(records))  # an hour that had no event is retired too
     pipeline.land_records(late)
     pipeline.conn.execute("UPDATE ledger.segments SET historic = records WHERE batch_id IS NULL")
     pipeline.aggregate_all(spark)
     assert pipeline.one("SELECT late FROM ledger.batches ORDER BY batch_id DESC LIMIT 1") == 4
     assert pipeline.unaccounted() == {}
+    assert sum(pipeline.dispositions().values()) == len(records) + len(late)
 
 
 def test_windows_of_retired_hours_stay_as_the_oracle_says(remembered: tuple[RolledBack, list[Record]]) -> None:
@@ -119,14 +152,12 @@ def test_a_day_stays_when(remembered: tuple[RolledBack, list[Record]], change: s
     assert pipeline.one("SELECT count(*) FROM ledger.retired_hours") == 0
 
 
-def test_a_day_stays_while_a_record_of_its_time_may_be_unpublished(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession
-) -> None:
+def test_a_day_stays_while_a_record_of_its_time_may_be_unpublished(history: tuple[Pipeline, list[Record]]) -> None:
     pipeline, _ = history
     behind = aging.batch_at(LONG_AGO + timedelta(minutes=30), 0)
     pipeline.land_records([Record("t", 1, one.offset, one.timestamp_ms, one.key, one.value) for one in behind])
     assert retire(pipeline).items == 0
-    pipeline.aggregate_all(spark)  # the partition's watermark still is of that time
+    pipeline.conn.execute("UPDATE ledger.segments SET batch_id = 1 WHERE batch_id IS NULL")  # which is published
     assert retire(pipeline).items == 0
 
 
@@ -179,10 +210,8 @@ def test_what_is_not_published_keeps_its_raw_file(pipeline: Pipeline) -> None:
     aging.assert_files_are_as_named(pipeline)
 
 
-def test_old_batches_are_added_up_and_every_equation_holds(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession
-) -> None:
-    pipeline, records = history
+def test_old_batches_are_added_up_and_every_equation_holds(history: tuple[Pipeline, list[Record]]) -> None:
+    pipeline, _ = history
     totals = pipeline.conn.execute("SELECT * FROM ledger.totals ORDER BY 1, 2").fetchall()
     before = pipeline.dispositions(), pipeline.reasons(), pipeline.id_conflicts()
     offsets = pipeline.one("SELECT sum(end_offset - first_offset)::int FROM ledger.segments")
@@ -199,9 +228,6 @@ def test_old_batches_are_added_up_and_every_equation_holds(
     assert (pipeline.dispositions(), pipeline.reasons(), pipeline.id_conflicts()) == before
     assert pipeline.unaccounted() == {}
     assert pipeline.conn.execute("SELECT * FROM ledger.totals ORDER BY 1, 2").fetchall() == totals
-    more = aging.publish(pipeline, spark, [TODAY - timedelta(hours=2)], first_offset=len(records))
-    assert pipeline.unaccounted() == {}
-    assert sum(pipeline.dispositions().values()) == len(records) + len(more)
     assert rows.fold_ledger(pipeline.conn, pipeline.settings, dry_run=False).items == 0
 
 
@@ -342,15 +368,11 @@ def test_a_dry_run_buries_rewrites_only_to_look(empty: RolledBack) -> None:
     assert zones.sweep_dead(empty.conn, empty.settings, dry_run=False).items == 1
 
 
-def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
-    pipeline, records = history
-    pipeline.land_records(aging.batch_at(TODAY - timedelta(hours=1), len(records)))
-    batch_id = pipeline.claim()
-    assert batch_id
-    dead = pipeline.begin(batch_id)
-    pipeline.transform(spark, dead)
-    alive = pipeline.begin(batch_id)
-    pipeline.transform(spark, alive)
+def test_dead_attempts_are_swept_and_nothing_else(begun: Begun) -> None:
+    pipeline, _, alive = begun
+    dead = pipeline.one("SELECT attempt_id FROM ledger.attempts WHERE state = 'dead'")
+    for zone in ("events", "rejected"):  # its spec is in the third
+        shutil.copytree(pipeline.folder / zone / str(alive), pipeline.folder / zone / str(dead))
     conn, settings = pipeline.conn, pipeline.settings
     assert zones.sweep_dead(conn, settings, dry_run=False).items == 3
     assert sweep.sweep(conn, settings, dry_run=False).items == 0
@@ -363,7 +385,7 @@ def test_dead_attempts_are_swept_and_nothing_else(history: tuple[Pipeline, list[
     assert pipeline.unaccounted() == {}
 
 
-def test_a_file_of_a_range_that_another_attempt_landed_is_swept(pipeline: Pipeline, spark: SparkSession) -> None:
+def test_a_file_of_a_range_that_another_attempt_landed_is_swept(pipeline: Pipeline) -> None:
     pipeline.partitions = 1
     pipeline.create_topic()
     pipeline.produce([(0, b"no JSON")])
@@ -377,7 +399,6 @@ def test_a_file_of_a_range_that_another_attempt_landed_is_swept(pipeline: Pipeli
     aging.let_grace_pass(pipeline)
     sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
     aging.assert_files_are_as_named(pipeline)
-    pipeline.aggregate_all(spark)
     assert pipeline.unaccounted() == {}
 
 
@@ -420,31 +441,26 @@ def test_a_rewrite_is_dead_when_it_is_open_for_longer_than_the_grace(empty: Roll
     assert empty.one("SELECT state FROM ledger.rewrites") == "dead"
 
 
-def test_what_the_open_batch_may_read_is_never_removed(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession
-) -> None:
-    pipeline, records = history
-    late = aging.batch_at(LONG_AGO + timedelta(minutes=20), len(records))
-    pipeline.land_records(late)
-    pipeline.conn.execute("UPDATE ledger.segments SET historic = records WHERE batch_id IS NULL")
-    batch_id = pipeline.claim()
-    assert batch_id
-    attempt_id = pipeline.begin(batch_id)
+def test_what_the_open_batch_may_read_is_never_removed(begun: Begun) -> None:
+    pipeline, _, attempt_id = begun
+    batch_id = pipeline.one("SELECT batch_id FROM ledger.batches WHERE state = 'open'")
     pipeline.conn.execute("UPDATE ledger.attempts SET created_at = now() - interval '90 days' WHERE state = 'open'")
     pipeline.conn.execute("UPDATE ledger.partitions SET retention_seconds = 0")
     pipeline.conn.execute(
         "UPDATE ledger.segments SET first_record_at = now(), last_record_at = now() WHERE batch_id = %s", [batch_id]
     )
     retire(pipeline)
-    assert pipeline.one("SELECT count(*) FROM ledger.removals") == 3
+    removed = {path for (path,) in pipeline.conn.execute("SELECT path FROM ledger.removals")}
+    assert len(removed) == 3
     aging.let_grace_pass(pipeline)
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 0
-    pipeline.transform(spark, attempt_id)
+    read = {file.path for file in pipeline.spec(attempt_id).event_files}
+    assert removed <= read <= aging.files(pipeline, "events")
     with pytest.raises(StaleBase):
         pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    assert pipeline.unaccounted() == {}
+    assert not removed & {file.path for file in pipeline.spec(pipeline.begin(batch_id)).event_files}
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 3
+    assert pipeline.unaccounted() == {}
 
 
 def test_what_the_ledger_names_is_never_swept(history: tuple[Pipeline, list[Record]]) -> None:
@@ -565,22 +581,20 @@ def compact(pipeline: Pipeline) -> Outcome:
     return compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=False)
 
 
-def test_a_closed_hour_is_compacted_and_no_number_changes(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession
-) -> None:
-    pipeline, records = history
+def test_a_closed_hour_is_compacted_and_a_batch_beside_it_reads_anew(begun: Begun, spark: SparkSession) -> None:
+    pipeline, records, attempt_id = begun
     assert compact(pipeline).items == 2
     assert pipeline.one("SELECT count(*) FROM ledger.event_files WHERE live") == 4
-    pipeline.assert_equals_oracle(records)
+    pipeline.assert_equals_oracle(records[:-LATE])
+    with pytest.raises(StaleBase):
+        pipeline.publish(attempt_id)
     aging.let_grace_pass(pipeline)
     assert sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False).items == 2
-    aging.assert_files_are_as_named(pipeline)
     assert compact(pipeline).items == 0
-    late = aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))  # two duplicates and an event of the same hour
-    historic = [Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC) for one in late]
-    pipeline.land_records(historic)
     pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle([*records, *historic])
+    pipeline.assert_equals_oracle(records)
+    aging.sweep_after_grace(pipeline)
+    aging.assert_files_are_as_named(pipeline)
 
 
 def test_files_of_before_and_after_a_new_field_are_compacted(history: tuple[Pipeline, list[Record]]) -> None:
@@ -597,83 +611,55 @@ def test_files_of_before_and_after_a_new_field_are_compacted(history: tuple[Pipe
     pipeline.assert_equals_oracle(records)
 
 
-def test_an_hour_without_one_of_its_files_holds_up_no_other(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession
-) -> None:
-    pipeline, records = history
-    pipeline.land_records(
-        [
-            Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
-            for one in aging.batch_at(LONG_AGO + DAY, len(records), minutes=(0, 9))
-        ]
-    )
-    pipeline.aggregate_all(spark)
+def test_an_hour_without_one_of_its_files_holds_up_no_other(begun: Begun) -> None:
+    pipeline, _, attempt_id = begun
+    pipeline.publish(attempt_id)
     Path(rewrites.live_files(pipeline.conn, LONG_AGO)[0].path.removeprefix("file://")).unlink()
     with pytest.raises(OutputMismatch, match=f"{LONG_AGO:%Y-%m-%dT%H}: .*No such file"):
         compact(pipeline)
-    assert len(rewrites.live_files(pipeline.conn, LONG_AGO)) == 2
+    assert len(rewrites.live_files(pipeline.conn, LONG_AGO)) == 3
     assert len(rewrites.live_files(pipeline.conn, LONG_AGO + DAY)) == 1
 
 
 def test_an_open_hour_is_left_alone_and_a_recent_one_waits_for_more_files(
-    pipeline: Pipeline, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    history: tuple[Pipeline, list[Record]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recent = TODAY - timedelta(hours=10)
-    aging.publish(pipeline, spark, [recent + timedelta(minutes=n) for n in range(2)])
+    pipeline, _ = history
+
+    def publish_until(at: datetime) -> None:
+        pipeline.conn.execute("UPDATE ledger.segments SET first_record_at = %s, last_record_at = %s", [at, at])
+
+    publish_until(LONG_AGO + timedelta(minutes=61))
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "SPARE_FILES", 0)
         assert compact(pipeline).items == 0  # the hour's last window is not complete
-    aging.publish(pipeline, spark, [recent + timedelta(minutes=2)], first_offset=10)
+        publish_until(LONG_AGO + timedelta(minutes=62))
+        assert compaction.compact(pipeline.conn, pipeline.settings, RUN, dry_run=True).items == 2
     assert compact(pipeline).items == 0
     pipeline.use(allowed_lateness_hours=1)
     assert compact(pipeline).items == 0  # the watermark is an hour after it, and no lateness later
-    aging.publish(pipeline, spark, [recent + timedelta(hours=3)], first_offset=15)
-    assert compact(pipeline).items == 3
-
-
-def test_a_batch_beside_a_compaction_reads_anew(history: tuple[Pipeline, list[Record]], spark: SparkSession) -> None:
-    pipeline, records = history
-    late = [
-        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
-        for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
-    ]
-    pipeline.land_records(late)
-    attempt_id = pipeline.attempt(spark)
-    assert attempt_id
+    publish_until(LONG_AGO + timedelta(hours=2))
     assert compact(pipeline).items == 2
-    with pytest.raises(StaleBase):
-        pipeline.publish(attempt_id)
-    pipeline.aggregate_all(spark)
-    pipeline.assert_equals_oracle([*records, *late])
 
 
 def test_a_compaction_beside_a_publish_leaves_the_hour_to_the_next_run(
-    history: tuple[Pipeline, list[Record]], spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline, records = history
-    late = [
-        Record("t", 0, one.offset, records[-1].timestamp_ms, one.key, one.value, HISTORIC)
-        for one in aging.batch_at(LONG_AGO, len(records), minutes=(0, 9))
-    ]
+    pipeline, records, attempt_id = begun
     write = compaction._write
 
     def publish_then_write(*given: Any) -> Any:
         written = write(*given)
-        with monkeypatch.context() as patch:
-            patch.setattr(compaction, "_write", write)
-            pipeline.land_records(late)
-            pipeline.aggregate_all(spark)
+        pipeline.publish(attempt_id)
         return written
 
-    monkeypatch.setattr(compaction, "_write", publish_then_write)
-    assert compact(pipeline).lines == [f"{LONG_AGO:%Y-%m-%dT%H}: changed meanwhile, left to the next run"]
-    monkeypatch.setattr(compaction, "_write", write)
-    assert compact(pipeline).items == 3
-    zones.sweep_dead(pipeline.conn, pipeline.settings, dry_run=False)
-    aging.let_grace_pass(pipeline)
-    sweep.sweep(pipeline.conn, pipeline.settings, dry_run=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "_write", publish_then_write)
+        assert compact(pipeline).lines == [f"{LONG_AGO:%Y-%m-%dT%H}: changed meanwhile, left to the next run"]
+    assert compact(pipeline).items == 3 + 2
+    aging.sweep_after_grace(pipeline)
     aging.assert_files_are_as_named(pipeline)
-    pipeline.assert_equals_oracle([*records, *late])
+    pipeline.assert_equals_oracle(records)
 
 
 def test_large_hours_fill_their_files(history: tuple[Pipeline, list[Record]], monkeypatch: pytest.MonkeyPatch) -> None:

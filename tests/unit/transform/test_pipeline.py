@@ -298,7 +298,7 @@ def test_numbers_depend_neither_on_the_split_into_batches_nor_on_that_into_tasks
     spark: SparkSession, whole: tuple[Lake, Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, once = whole
-    monkeypatch.setattr("clickstream_transform.session.ROWS_PER_TASK", 10)
+    monkeypatch.setattr("clickstream_transform.session.ROWS_PER_TASK", 50)
     monkeypatch.setattr("clickstream_transform.write.ROWS_PER_FILE", 20)
     one = pipeline.run(spark, lake.spec(lake.segment(MANY[:90])))
     other = pipeline.run(spark, lake.spec(lake.segment(MANY[90:], first_offset=90), event_files=live(one)))
