@@ -40,7 +40,6 @@ from tests.kit.waiting import eventually
 TOPIC = "clickstream-events"
 SECRET = "clickstream/kafka/generator"  # noqa: S105 - a name
 AUTHORITY = "/clickstream/kafka-ca"
-START_SECONDS = 240
 EVENT = {"time": "2026-01-31T12:05:00Z", "detail": {}}
 
 
@@ -120,7 +119,7 @@ def refusal() -> DeliveryError:
     """What the handler says where it is refused, which its client takes for silence until its time is up."""
 
     def impatient(**options: Any) -> Any:
-        return KafkaProducer(**(options | {"bootstrap_timeout_ms": 2_000}))
+        return KafkaProducer(**(options | {"bootstrap_timeout_ms": 1_000}))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delivery, "KafkaProducer", impatient)  # not a setting, by which what was read is kept
