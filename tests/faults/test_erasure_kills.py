@@ -97,6 +97,7 @@ def test_beside_drains_and_batches(known: Pipeline, spark: SparkSession) -> None
     assert_gone(known, [*erasing.IDS, '"u1"', '"u2"', '"u3"'])
 
 
+PAUSE_SECONDS = 0.5  # most turns find nothing to do, and would only take the processor from the batches
 ERASED = (USER, "user-ulla", "user-uwe")
 USERS = (*ERASED, "user-one", "user-two")
 
@@ -165,7 +166,7 @@ def beside(pipeline: Pipeline, work: Callable[[Pipeline], object], until: thread
     own = pipeline.beside()
     with own.conn:
         work(own)
-        while until and not until.is_set():
+        while until and not until.wait(PAUSE_SECONDS):
             work(own)
 
 

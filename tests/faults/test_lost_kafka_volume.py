@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import pytest
 from pyspark.sql import SparkSession
 
 from infra.local import kafka, lifecycle
@@ -39,6 +40,7 @@ def lost_volume(stack: Stack) -> Iterator[None]:
         lifecycle.restart(stack, "kafka")
 
 
+@pytest.mark.long
 def test_a_lost_volume_loses_no_event_that_was_archived(pipeline: Pipeline, spark: SparkSession) -> None:
     made = values(70)
     pipeline.create_topic()

@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=12)
 FIRST, SECOND = MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=1)
 BOTH_CLOSED = MIDNIGHT + timedelta(days=3, minutes=2)  # the end of the second, the allowed lateness, two minutes
+HOURS = (0, 9, 17, 23)
 KINDS = ("PAGE_VIEW", "ADD_TO_CART", "PURCHASE")
 
 
-def two_days(count: int = 60) -> list[Record]:
-    """Events of two days, one of them twice, then one long after, which closes both."""
+def two_days() -> list[Record]:
+    """Events of a few hours of two days, one of them twice, then one long after, which closes both."""
+    moments = [
+        MIDNIGHT + timedelta(days=day, hours=HOURS[number * len(HOURS) // events], minutes=number)
+        for day, events in enumerate((31, 29))
+        for number in range(events)
+    ]
     made = [
         event_record(
             number,
-            MIDNIGHT + timedelta(minutes=number * 47),
+            moment,
             userId=f"secret-user-{number % 7}",
             sessionId=f"s{number % 11}",
             eventType=KINDS[number % 3],
@@ -38,10 +44,10 @@ def two_days(count: int = 60) -> list[Record]:
             amount=f"{number}.25",
             currency=("EUR", "USD")[number % 2],
         )
-        for number in range(count)
+        for number, moment in enumerate(moments)
     ]
-    again = Record("t", 0, count, made[-1].timestamp_ms, None, made[0].value)
-    return [*made, again, event_record(count + 1, BOTH_CLOSED, userId="later")]
+    again = Record("t", 0, len(made), made[-1].timestamp_ms, None, made[0].value)
+    return [*made, again, event_record(len(made) + 1, BOTH_CLOSED, userId="later")]
 
 
 def publish(pipeline: Pipeline, *, dry_run: bool = False) -> Any:
