@@ -35,7 +35,7 @@ from tests.kit.services import superuser
 from tests.kit.waiting import wait_for
 
 SUBMIT = "org.apache.spark.deploy.SparkSubmit"
-REMEDIES = {  # without need, with the reason why they are refused
+REMEDIES: dict[str, tuple[dict[str, Any], str]] = {  # without need, with the reason why they are refused
     "declare_loss": ({"partition": 0}, "Nothing is lost in partition 0"),
     "release_batch": ({"batch_id": 1}, "Batch 1 is not open"),
     "erase_user": ({"user_id": "ann", "confirm": "anne", "dry_run": False}, "user_id and confirm differ"),

@@ -38,5 +38,5 @@ def kill(victim: psutil.Process, others: Iterable[psutil.Process] = ()) -> list[
     """Kill it; returns which of its descendants, and of the others, live on."""
     family = [*family_of(victim), *others]
     victim.kill()
-    _, left = psutil.wait_procs(family, timeout=ENDED_WITHIN_SECONDS)
+    left: list[psutil.Process] = psutil.wait_procs(family, timeout=ENDED_WITHIN_SECONDS)[1]
     return left
