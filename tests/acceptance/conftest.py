@@ -10,7 +10,6 @@ import pytest
 from infra.local import airflow, demo, lifecycle
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
-from tests.kit.aws import Server
 from tests.kit.demonstration import Demonstration, demonstrate
 
 
@@ -24,13 +23,10 @@ def patient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def stack(services: Stack, template: str, aws_server: Server) -> Iterator[Stack]:  # noqa: ARG001 - copied before data come
+def stack(services: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - copied before data come
     """The services with Airflow, whose DAGs are paused, and Prometheus where it is installed."""
     whole = replace(services, with_airflow=True, with_prometheus=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in aws_server.account.environment.items():
-            patch.setenv(name, value)
-        lifecycle.up(whole)
+    lifecycle.up(whole)
     yield whole
     airflow.stop(whole)
     Supervisor(whole).stop_program("prometheus")

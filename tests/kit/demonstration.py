@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from infra.local import demo, tables
+from infra.local import demo
 from infra.local.stack import Stack
+from infra.local.tables import show
 from tests.kit.dags import DAGS, switched_on
 
 Rows = list[dict[str, Any]]
@@ -36,7 +37,7 @@ class Demonstration:
 def demonstrate(stack: Stack) -> Demonstration:
     """Run the demo with the DAGs on their schedules."""
     printed, shown, bursts = io.StringIO(), dict[str, Rows](), list[dict[str, Any]]()
-    show, make_burst = tables.show, demo.make_burst
+    make_burst = demo.make_burst
 
     def remember_rows(conn: Any, console: Console, query: str, **values: object) -> Rows:
         shown[query] = show(conn, console, query, **values)
