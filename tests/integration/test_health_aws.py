@@ -19,6 +19,7 @@ from clickstream.settings import Settings
 from infra.local.aws_status import aws_status
 from tests.kit.aws import REGION, Account
 from tests.kit.deployment import LAMBDA_STACK, PLACE, WRITER
+from tests.kit.installations import patient
 
 CHECKS = (aws_stacks.CHECK, aws_ec2.CHECK, aws_rds.CHECK, aws_lambda.CHECK)
 
@@ -28,7 +29,7 @@ def look(region: str | None = REGION) -> dict[str, Row]:
     settings = Settings(kafka_bootstrap_servers="none:1", storage_url="file:///nowhere", aws_region=region)
     unused: Any = nullcontext
     installation = Installation(settings=settings, connect=unused, spark=lambda: Master(url="local"), airflow_url=str)
-    return {row.component: row for row in run.run(installation, CHECKS)}
+    return {row.component: row for row in run.run(installation, map(patient, CHECKS))}
 
 
 @pytest.fixture
