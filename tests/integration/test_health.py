@@ -103,18 +103,23 @@ def brokers() -> Iterator[tuple[Settings, list[Popen[bytes]]]]:
             for name, replicas in (("replicated", [1, 2]), ("on-the-second", [2]))
         ]
 
-        def both_take_them() -> bool:
+        def both_have_them() -> bool:
             try:
                 with broker.admin_of(settings) as admin:
                     known = admin.list_topics()
                     if missing := [topic for topic in topics if topic.name not in known]:
                         admin.create_topics(missing)
-                    return not missing
+                        return False
+                    return all(
+                        set(one["isr_nodes"]) == set(one["replica_nodes"])
+                        for topic in topics
+                        for one in broker.described(admin, topic.name)["partitions"]
+                    )
             except KafkaError:  # the second broker is not there yet
                 return False
 
         assert eventually(lambda: not is_free(stack.ports.kafka))
-        assert eventually(both_take_them)
+        assert eventually(both_have_them)
         yield settings, processes
 
 
