@@ -72,14 +72,20 @@ def own_ports() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def services() -> Iterator[Stack]:
-    """Kafka and PostgreSQL, without Airflow, in a folder of their own on free ports."""
+def services(aws_server: Server) -> Iterator[Stack]:
+    """Kafka and PostgreSQL, without Airflow, in a folder of their own on free ports.
+
+    What Airflow is to find of AWS is handed down by the supervisor, which begins here.
+    """
     one = Stack.create(
         Path(tempfile.mkdtemp(prefix="stack-")),
         with_airflow=False, with_prometheus=False, with_generator=False, disposable=True, dags_paused=True,
     )  # fmt: skip
     try:
-        lifecycle.up(one)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in aws_server.account.environment.items():
+                patch.setenv(name, value)
+            lifecycle.up(one)
         yield one
     finally:
         janitor.clean_up(one.folder)

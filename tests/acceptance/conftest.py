@@ -24,13 +24,10 @@ def patient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def stack(services: Stack, template: str, aws_server: Server) -> Iterator[Stack]:  # noqa: ARG001 - copied before data come
+def stack(services: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - copied before data come
     """The services with Airflow, whose DAGs are paused, and Prometheus where it is installed."""
     whole = replace(services, with_airflow=True, with_prometheus=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in aws_server.account.environment.items():
-            patch.setenv(name, value)
-        lifecycle.up(whole)
+    lifecycle.up(whole)
     yield whole
     airflow.stop(whole)
     Supervisor(whole).stop_program("prometheus")
@@ -40,3 +37,12 @@ def stack(services: Stack, template: str, aws_server: Server) -> Iterator[Stack]
 def demonstration(stack: Stack) -> Demonstration:
     """What the demo left in the stack: a burst that Airflow has drained and published, and the health of it all."""
     return demonstrate(stack)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def account(aws_server: Server) -> Iterator[None]:
+    """What Airflow is to find of AWS, for a supervisor that a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_server.account.environment.items():
+            patch.setenv(name, value)
+        yield
