@@ -36,3 +36,12 @@ def stack(services: Stack, template: str) -> Iterator[Stack]:  # noqa: ARG001 - 
 def demonstration(stack: Stack) -> Demonstration:
     """What the demo left in the stack: a burst that Airflow has drained and published, and the health of it all."""
     return demonstrate(stack)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def account(aws_server: Server) -> Iterator[None]:
+    """What Airflow is to find of AWS, for a supervisor that a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_server.account.environment.items():
+            patch.setenv(name, value)
+        yield

@@ -535,6 +535,7 @@ def test_it_is_in_the_navigation_follows_the_theme_and_its_links_work(
     context.add_init_script("localStorage.getItem('theme') ?? localStorage.setItem('theme', 'dark')")
     page = context.new_page()
     page.set_default_timeout(60 * SECONDS)
+    page.clock.install()
     page.goto(stack.airflow_url)
     page.get_by_role("link", name="Pipeline health").or_(page.locator("[href$='pipeline-health']")).first.click()
     frame = page.frame_locator("iframe[title='Pipeline health']")
@@ -555,5 +556,6 @@ def test_it_is_in_the_navigation_follows_the_theme_and_its_links_work(
         frame.get_by_role("link", name="Spark log").click(modifiers=["Control"])
     assert "/tasks/aggregate" in apart.value.url
     context.clear_cookies()
-    expect(frame.locator("#connection").or_(page.locator('input[name="username"]'))).to_be_visible(timeout=30 * SECONDS)
+    poll_again(page)
+    expect(frame.locator("#connection").or_(page.locator('input[name="username"]'))).to_be_visible()
     context.close()
