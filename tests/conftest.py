@@ -105,9 +105,7 @@ def services(aws_server: Server) -> Iterator[Stack]:
         with_airflow=False, with_prometheus=False, with_generator=False, disposable=True, dags_paused=True,
     )  # fmt: skip
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in aws_server.account.environment.items():
-                patch.setenv(name, value)
+        with aws_server.account.known():
             lifecycle.up(one)
         yield one
     finally:

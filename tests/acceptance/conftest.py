@@ -10,6 +10,7 @@ import pytest
 from infra.local import airflow, demo, lifecycle
 from infra.local.stack import Stack
 from infra.local.supervision import Supervisor
+from tests.kit.aws import Server
 from tests.kit.demonstration import Demonstration, demonstrate
 
 
@@ -41,7 +42,5 @@ def demonstration(stack: Stack) -> Demonstration:
 @pytest.fixture(scope="package", autouse=True)
 def account(aws_server: Server) -> Iterator[None]:
     """What Airflow is to find of AWS, for a supervisor that a test starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in aws_server.account.environment.items():
-            patch.setenv(name, value)
+    with aws_server.account.known():
         yield

@@ -16,6 +16,7 @@ from unittest import mock
 
 import boto3
 import httpx
+import pytest
 
 from infra.local.ports import LOOPBACK, free_ports
 from tests.kit.waiting import wait_for
@@ -61,6 +62,14 @@ class Account:
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
         )
+
+    @contextmanager
+    def known(self) -> Iterator[None]:
+        """Let boto3's default chain of this process, and of what it starts, find the account."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield
 
     def reset(self) -> None:
         """Empty the account."""
