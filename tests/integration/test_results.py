@@ -65,7 +65,7 @@ def revisions(pipeline: Pipeline) -> dict[tuple[str, int], int]:
 
 @pytest.fixture(scope="module")
 def revised(services: Stack, template: str, spark: SparkSession) -> Iterator[Pipeline]:
-    """Two windows of an hour, one of which a second batch has changed; a third one has changed none, and no test does."""
+    """Two windows of an hour, one of which a second batch has changed; neither the third one nor a test changes any."""
     first, second, third = (
         record(number, NOON + timedelta(minutes=at), page="/") for number, at in enumerate((0, 5, 1))
     )
