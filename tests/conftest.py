@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.register_assert_rewrite("tests.kit")  # before it is imported: its assertions tell what they compared
+
 from pyspark.sql import SparkSession
 from xdist.scheduler import LoadFileScheduling
 
