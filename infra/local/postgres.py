@@ -23,7 +23,7 @@ from infra.local.supervision import Program, base_environment
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"  # also the user that the pgserver package makes when it runs as root
-DISPOSABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -171,7 +171,7 @@ def _remove_stale_pid_file(data: Path) -> None:
 def program(stack: Stack) -> Program:
     """Describe the server to the supervisor; SIGINT is its fast shutdown."""
     folder = stack.folder / "postgres"
-    settings = SETTINGS | {"port": str(stack.ports.postgres)} | (DISPOSABLE if stack.disposable else {})
+    settings = SETTINGS | {"port": str(stack.ports.postgres)} | (NOT_DURABLE if stack.disposable else {})
     options = [f"--{name}={value}" for name, value in settings.items()]
     return Program(
         name="postgres",

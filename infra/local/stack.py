@@ -33,7 +33,7 @@ class Stack:
         with_prometheus: Whether Prometheus runs, where it is installed.
         dags_paused: Whether DAGs start paused, for a test that triggers each run itself.
         disposable: Whether its data may go with the machine, and its DAG files never change: PostgreSQL then waits for
-            no disk and cleans up only when it is told to, and the files are parsed once.
+            no disk, and the files are parsed once.
         kafka_heap_mb: Heap of the broker, in MiB.
         environment: Settings of the pipeline (CLICKSTREAM_) and of the generator (GENERATOR_), passed on to them.
     """
